@@ -1,0 +1,114 @@
+"""The rules that turn B0 into B1..B7, and the cost of what they make.
+
+Source: Tan and Le 2019 (arXiv:1905.11946), section 3; coefficients and rounding as in the authors' released code.
+"""
+
+import math
+
+# (width, depth, resolution in pixels, dropout before the classifier)
+VARIANTS = {
+    "b0": (1.0, 1.0, 224, 0.2),
+    "b1": (1.0, 1.1, 240, 0.2),
+    "b2": (1.1, 1.2, 260, 0.3),
+    "b3": (1.2, 1.4, 300, 0.3),
+    "b4": (1.4, 1.8, 380, 0.4),
+    "b5": (1.6, 2.2, 456, 0.4),
+    "b6": (1.8, 2.6, 528, 0.5),
+    "b7": (2.0, 3.1, 600, 0.5),
+    "lite0": (1.0, 1.0, 224, 0.2),
+    "lite1": (1.0, 1.1, 240, 0.2),
+    "lite2": (1.1, 1.2, 260, 0.3),
+    "lite3": (1.2, 1.4, 280, 0.3),
+    "lite4": (1.4, 1.8, 300, 0.3),
+}
+
+
+def round_filters(filters, width):
+    """Channels of a layer after scaling: a multiple of 8, at most 10 % below ``filters * width``.
+
+    Args:
+        filters: int, channels in B0.
+        width: float > 0, width coefficient.
+
+    Returns:
+        int, at least 8.
+
+    Source: the authors' code; the paper does not mention it. Copy with: nothing.
+    """
+    scaled = filters * width
+    rounded = max(8, int(scaled + 4) // 8 * 8)
+    if rounded < 0.9 * scaled:
+        rounded += 8
+    return rounded
+
+
+def round_repeats(repeats, depth):
+    """Blocks of a stage after scaling: ``repeats * depth``, rounded up.
+
+    Args:
+        repeats: int, blocks in B0.
+        depth: float > 0, depth coefficient.
+
+    Returns:
+        int.
+
+    Source: the authors' code. Copy with: nothing.
+    """
+    return int(math.ceil(depth * repeats))
+
+
+def compound_coefficients(phi, alpha=1.2, beta=1.1, gamma=1.15):
+    """Depth, width and resolution multipliers for the compound coefficient ``phi``.
+
+    Mult-adds grow by about ``(alpha * beta**2 * gamma**2) ** phi``, which is close to ``2 ** phi`` for the paper's
+    values. The released B1..B7 follow a rounded table instead (``VARIANTS``).
+
+    Args:
+        phi: float, 0 gives B0.
+        alpha, beta, gamma: floats >= 1, for depth, width and resolution.
+
+    Returns:
+        (depth, width, resolution), floats.
+
+    Raises:
+        ValueError: one of alpha, beta, gamma is below 1.
+
+    Source: Tan and Le 2019, equation 3. Copy with: nothing.
+    """
+    for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; equation 3 of the paper asks for at least 1")
+    return alpha**phi, beta**phi, gamma**phi
+
+
+def count_macs(model):
+    """Multiply-adds of one image through the convolutions and dense layers of a model.
+
+    This is what the paper calls FLOPS; counted as floating-point operations it is twice as much. Normalisation,
+    activations, additions and pooling are left out, as in the published figures.
+
+    Args:
+        model: built ``keras.Model`` with a fixed input size, flat or nested.
+
+    Returns:
+        int.
+
+    Raises:
+        ValueError: a layer has no fixed output size.
+
+    Copy with: nothing.
+    """
+    from keras import Model, layers  # here, so that the rules above need nothing but Python
+
+    total = 0
+    for layer in model.layers:
+        if isinstance(layer, Model):
+            total += count_macs(layer)
+        elif isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)):
+            positions = layer.output.shape[1:-1]
+            if None in positions:
+                raise ValueError(
+                    f"layer {layer.name} has output {layer.output.shape}: give the model a fixed input size"
+                )
+            total += math.prod(positions) * math.prod(layer.kernel.shape)
+    return total

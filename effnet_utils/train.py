@@ -1,0 +1,286 @@
+"""Training: the recipe and its reasons, the learning-rate schedule, batches, prediction, checks of parameters."""
+
+import json
+import math
+import time
+from dataclasses import dataclass, fields, replace
+
+import keras
+import numpy as np
+
+from effnet_utils.data import augment, check_images, warn_if_scaled
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train from scratch in about ten epochs. Every value can be changed by ``overrides``.
+
+    Sources of the values: the pilot runs in ``records/`` where a comment says "pilot", else the paper named.
+    """
+
+    # One cycle: the rate climbs to its peak in the first fifth of the steps and falls to zero in the rest.
+    # Short runs need a high peak, and BatchNorm nets need a warm-up to survive it (Smith and Topin 2018).
+    warmup: float = 0.2
+    # AdamW's decoupled decay, on kernels only: pulling BatchNorm's gamma or a bias to zero does not regularise.
+    weight_decay: float = 0.05
+    # Targets of 0.9 + 0.1 / classes: with noisy labels and few epochs, less overconfident (Szegedy et al. 2016).
+    label_smoothing: float = 0.1
+    # Pixels an image may move, and whether it is mirrored in every other epoch: each image is seen both ways.
+    translate: int = 2
+    flip: bool = True
+    # gamma = 0 at the end of each residual block: the network starts shallow and deepens as it learns
+    # (Goyal et al. 2017, section 5.1).
+    zero_last_gamma: bool = True
+    # A classifier of zeros: the run starts at a loss of ln(classes). The reference's initial values are made for 1000
+    # classes; for 10 they start at logits of about +-3, all of them noise.
+    zero_classifier: bool = True
+    # The moving averages remember about 1 / (1 - momentum) steps. Keras's 0.99 was made for long runs: at 100 steps
+    # an epoch it still carries the initial values after the first epoch.
+    bn_momentum: float = 0.9
+    # Stochastic depth and dropout regularise runs of hundreds of epochs; ten epochs underfit without their help.
+    drop_connect_rate: float = 0.0
+    dropout_rate: float = 0.0
+    # Centred input; "rescale" feeds the first convolution positive values only.
+    preprocessing: str = "imagenet"
+    # The rest of the builder's values, as the paper has them.
+    activation: str = "auto"
+    se_ratio: float = 0.25
+    bn_epsilon: float = 1e-3
+
+    def builder(self):
+        """The values that go to ``efficientnet``, as a dict."""
+        names = (
+            "bn_momentum", "drop_connect_rate", "dropout_rate", "preprocessing", "activation", "se_ratio", "bn_epsilon",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+
+@keras.saving.register_keras_serializable("effnet_utils")
+class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear from a tenth of ``peak`` up to ``peak`` in ``warmup`` of ``steps``, then linear to zero.
+
+    Args:
+        peak: float > 0.
+        steps: int, optimizer steps of the whole run.
+        warmup: float, 0 < warmup < 1.
+
+    Source: Smith and Topin 2018 (arXiv:1708.07120). Copy with: nothing.
+    """
+
+    def __init__(self, peak, steps, warmup=0.2):
+        self.peak, self.steps, self.warmup = peak, steps, warmup
+
+    def __call__(self, step):
+        position = keras.ops.cast(step, "float32") / self.steps
+        up = 0.1 + 0.9 * position / self.warmup
+        down = (1 - position) / (1 - self.warmup)
+        return self.peak * keras.ops.maximum(keras.ops.minimum(up, down), 0.0)
+
+    def get_config(self):
+        return {"peak": self.peak, "steps": self.steps, "warmup": self.warmup}
+
+
+class Batches(keras.utils.PyDataset):
+    """Shuffled, augmented batches for ``fit``; the same for the same seed, in every run and on every backend.
+
+    Args:
+        images: uint8 (n, height, width, channels).
+        labels: integers (n,).
+        batch_size: int; the last, smaller batch of an epoch is left out, so that shapes are fixed.
+        classes: int, length of the one-hot targets.
+        recipe: Recipe; ``flip`` and ``translate`` are used.
+        seed: int.
+
+    Yields:
+        images uint8 (batch_size, height, width, channels), targets float32 (batch_size, classes).
+
+    Copy with: augment, check_images, warn_if_scaled, Recipe.
+    """
+
+    def __init__(self, images, labels, batch_size, classes, recipe, seed=0):
+        super().__init__()
+        check_images(images, labels)
+        if batch_size > len(images):
+            raise ValueError(f"batch_size is {batch_size}, but there are only {len(images)} images")
+        self.images, self.labels, self.batch_size, self.classes = images, labels, batch_size, classes
+        self.recipe, self.seed, self.epoch = recipe, seed, 0
+        self.mirrored = np.random.default_rng(seed).random(len(images)) < 0.5
+        self._shuffle()
+
+    def _shuffle(self):
+        self.order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.images))
+
+    def __len__(self):
+        return len(self.images) // self.batch_size
+
+    def __getitem__(self, index):
+        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        images, pad = self.images[chosen], self.recipe.translate
+        # Each image is mirrored in every other epoch, half of them in the even ones.
+        flip = (self.mirrored[chosen] ^ (self.epoch % 2 == 1)) & self.recipe.flip
+        shift = np.random.default_rng((self.seed, self.epoch, index)).integers(0, 2 * pad + 1, (len(chosen), 2))
+        targets = np.eye(self.classes, dtype=np.float32)[self.labels[chosen]]
+        return augment(images, flip, shift, pad), targets
+
+    def on_epoch_end(self):
+        self.epoch += 1
+        self._shuffle()
+
+
+def prepare(model, recipe, learning_rate, steps):
+    """Compile a model for training by the recipe.
+
+    Args:
+        model: ``keras.Model`` that ends in logits (``classifier_activation=None``).
+        recipe: Recipe.
+        learning_rate: float, the peak of the one-cycle schedule.
+        steps: int, optimizer steps of the whole run.
+
+    Copy with: Recipe, OneCycle.
+    """
+    if recipe.zero_last_gamma:
+        names = {layer.name for layer in model.layers}
+        for name in sorted(names):
+            # Only where a skip is added: without one the block must pass something on.
+            if name.endswith("_add"):
+                gamma = model.get_layer(name.replace("_add", "_project_bn")).gamma
+                gamma.assign(keras.ops.zeros_like(gamma))
+    if recipe.zero_classifier:
+        kernel = model.get_layer("predictions").kernel
+        kernel.assign(keras.ops.zeros_like(kernel))
+    optimizer = keras.optimizers.AdamW(OneCycle(learning_rate, steps, recipe.warmup), weight_decay=recipe.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+    model.compile(optimizer, loss, metrics=["accuracy"])
+
+
+class EpochLines(keras.callbacks.Callback):
+    """Prints one line for each epoch and keeps the figures.
+
+    Args:
+        validation: (images, labels) evaluated after each epoch, or None.
+
+    Attributes:
+        per_epoch: list of dicts: epoch, loss, accuracy (while training, on augmented images), learning_rate,
+            seconds, and validation_loss, validation_accuracy where there is a validation set.
+        compile_seconds: float, time of the first step, in which the model is compiled.
+
+    Copy with: evaluate, predict.
+    """
+
+    def __init__(self, validation=None):
+        super().__init__()
+        self.validation, self.per_epoch, self.compile_seconds = validation, [], 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not self.per_epoch and batch == 0:
+            self.compile_seconds = time.perf_counter() - self.started
+
+    def on_epoch_end(self, epoch, logs=None):
+        optimizer = self.model.optimizer
+        seconds = time.perf_counter() - self.started - (0 if self.per_epoch else self.compile_seconds)
+        row = {
+            "epoch": epoch + 1,
+            "loss": float(logs["loss"]),
+            "accuracy": float(logs["accuracy"]),
+            "learning_rate": float(keras.ops.convert_to_numpy(optimizer.learning_rate)),
+            "seconds": round(seconds, 2),
+        }
+        text = f"epoch {epoch + 1:2d}/{self.params['epochs']}  loss {row['loss']:.3f}  accuracy {row['accuracy']:.1%}"
+        if self.validation is not None:
+            scores = evaluate(predict(self.model, self.validation[0]), self.validation[1])
+            row["validation_loss"], row["validation_accuracy"] = scores["loss"], scores["accuracy"]
+            text += f"  validation {scores['accuracy']:.1%}"
+        print(f"{text}  {seconds:.0f} s", flush=True)
+        self.per_epoch.append(row)
+
+
+def predict(model, images, batch_size=500):
+    """Class probabilities.
+
+    Args:
+        model: ``keras.Model`` that ends in logits or in a softmax.
+        images: (n, height, width, channels), pixels 0..255, uint8 or float.
+        batch_size: int; bounds the memory.
+
+    Returns:
+        float32 (n, classes); rows sum to 1.
+
+    Raises:
+        ValueError: the images' shape does not fit the model.
+
+    Warns:
+        UserWarning: all pixels lie in 0..1.
+
+    Copy with: warn_if_scaled.
+    """
+    images = np.asarray(images)
+    expected = model.input_shape[1:]
+    fits = images.ndim == 4 and all(e in (None, found) for e, found in zip(expected, images.shape[1:], strict=True))
+    if not fits:
+        raise ValueError(f"images have shape {images.shape}; the model expects (n, {', '.join(map(str, expected))})")
+    warn_if_scaled(images)
+    outputs = model.predict(images, batch_size=batch_size, verbose=0).astype(np.float32)
+    if getattr(model.layers[-1], "activation", None) is keras.activations.softmax:
+        return outputs
+    powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def evaluate(probabilities, labels):
+    """Accuracy and loss of predictions.
+
+    Args:
+        probabilities: float (n, classes).
+        labels: integers (n,).
+
+    Returns:
+        dict: accuracy in 0..1, loss (mean cross-entropy in nats, without label smoothing), per_class (list of the
+        accuracies of the classes, None for a class without images).
+
+    Copy with: nothing.
+    """
+    correct = probabilities.argmax(axis=1) == labels
+    likelihood = probabilities[np.arange(len(labels)), labels]
+    per_class = [
+        float(correct[labels == k].mean()) if (labels == k).any() else None for k in range(probabilities.shape[1])
+    ]
+    return {
+        "accuracy": float(correct.mean()),
+        "loss": float(-np.log(np.maximum(likelihood, 1e-12)).mean()),
+        "per_class": per_class,
+    }
+
+
+def parse_overrides(text):
+    """The recipe with some of its values changed.
+
+    Args:
+        text: one JSON object, such as '{"weight_decay": 0.02}'; '{}' changes nothing.
+
+    Returns:
+        Recipe.
+
+    Raises:
+        ValueError: not a JSON object, an unknown name, or a value of another type.
+
+    Copy with: Recipe.
+    """
+    try:
+        values = json.loads(text)
+    except (TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"overrides is {text!r}; expected one JSON object, such as '{{\"translate\": 4}}'") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"overrides is {text!r}; expected one JSON object, such as '{{\"translate\": 4}}'")
+    types = {field.name: field.type for field in fields(Recipe)}
+    for name, value in values.items():
+        if name not in types:
+            raise ValueError(f"overrides has {name!r}; allowed: {', '.join(types)}")
+        wanted = types[name]
+        fits = type(value) is wanted or (wanted is float and type(value) is int)
+        if not fits or (wanted is float and not math.isfinite(value)):
+            raise ValueError(f"overrides has {name} = {value!r}; expected {wanted.__name__}")
+    return replace(Recipe(), **values)
