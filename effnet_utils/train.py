@@ -9,6 +9,8 @@ import keras
 import numpy as np
 
 from effnet_utils.data import augment, check_images, warn_if_scaled
+from effnet_utils.model import LAYOUTS
+from effnet_utils.scaling import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -284,3 +286,68 @@ def parse_overrides(text):
         if not fits or (wanted is float and not math.isfinite(value)):
             raise ValueError(f"overrides has {name} = {value!r}; expected {wanted.__name__}")
     return replace(Recipe(), **values)
+
+
+TRAIN_IMAGES = {"cifar10": 50_000, "toy": 5_000}
+
+
+def _choice(*allowed):
+    return str, lambda value: value in allowed, " or ".join(map(repr, allowed))
+
+
+def _number(type_, least):
+    kind = "a whole number" if type_ is int else "a number"
+    return type_, lambda value: least <= value < math.inf, f"{kind} of at least {least}"
+
+
+# name -> (type, test, what is allowed); one meaning for a name in all notebooks.
+PARAMETERS = {
+    "dataset": _choice(*TRAIN_IMAGES),
+    "data_dir": (str, lambda value: value != "", "a path"),
+    "variant": _choice(*VARIANTS),
+    "layout": _choice(*LAYOUTS),
+    "epochs": _number(int, 1),
+    "batch_size": _number(int, 1),
+    "learning_rate": _number(float, 1e-6),
+    "train_limit": _number(int, 0),
+    "evaluate_on": _choice("test", "validation"),
+    "seed": _number(int, 0),
+    "precision": _choice("float32", "mixed_float16", "mixed_bfloat16"),
+    "overrides": (str, lambda value: True, "one JSON object"),
+    "output_dir": (str, lambda value: True, "a path"),
+}
+
+
+def check_parameters(values):
+    """Check a notebook's parameters before anything is done with them.
+
+    Args:
+        values: dict name -> value; names without a rule here pass.
+
+    Returns:
+        ``values``.
+
+    Raises:
+        ValueError: one line with the parameter, what was given and what is allowed.
+
+    Copy with: PARAMETERS, parse_overrides.
+    """
+    for name in PARAMETERS.keys() & values.keys():
+        type_, test, allowed = PARAMETERS[name]
+        value = values[name]
+        fits = type(value) is type_ or (type_ is float and type(value) is int)
+        if not fits or not test(value):
+            raise ValueError(f"{name} is {value!r}; allowed: {allowed}")
+    if "overrides" in values:
+        parse_overrides(values["overrides"])
+    if values.keys() >= {"dataset", "batch_size", "train_limit", "evaluate_on"}:
+        available = images_to_train_on(TRAIN_IMAGES[values["dataset"]], values["train_limit"], values["evaluate_on"])
+        if values["batch_size"] > available:
+            raise ValueError(f"batch_size is {values['batch_size']}; allowed: at most {available}, the training images")
+    return values
+
+
+def images_to_train_on(n, train_limit, evaluate_on):
+    """Training images left of ``n`` after the held-out last tenth (for "validation") and the limit (0 = all)."""
+    left = n - n // 10 if evaluate_on == "validation" else n
+    return min(train_limit, left) if train_limit else left

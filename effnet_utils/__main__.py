@@ -1,0 +1,5 @@
+import sys
+
+from effnet_utils.run import main
+
+sys.exit(main())

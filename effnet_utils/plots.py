@@ -1,0 +1,225 @@
+"""Figures: one style, colours that colour-blind readers can tell apart, and alt text for each."""
+
+import io
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLE = {
+    "figure.dpi": 100,
+    "savefig.dpi": 100,
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "axes.axisbelow": True,
+    "axes.prop_cycle": mpl.cycler(color=COLORS),
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+}
+
+
+def figure(rows=1, columns=1, size=(6.4, 3.6)):
+    """A figure in the project's style and its axes.
+
+    Args:
+        rows, columns: ints, of the grid of axes.
+        size: (width, height) in inches.
+
+    Returns:
+        (matplotlib Figure, Axes or array of Axes).
+
+    Copy with: STYLE, COLORS.
+    """
+    # Not through pyplot: nothing is kept open, and no figure is shown twice.
+    with mpl.rc_context(STYLE):
+        fig = Figure(figsize=size)
+        return fig, fig.subplots(rows, columns)
+
+
+def show(fig, alt, path=None):
+    """Show a figure in a notebook with a text for those who cannot see it, and save it where a path is given.
+
+    Args:
+        fig: matplotlib Figure.
+        alt: str, what the figure shows, in a sentence or two.
+        path: of a PNG file, or None.
+
+    Raises:
+        ValueError: ``alt`` is empty.
+
+    Copy with: STYLE.
+    """
+    from IPython.display import Image, display
+
+    if not alt.strip():
+        raise ValueError("alt is empty; say in a sentence what the figure shows")
+    buffer = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        fig.savefig(buffer, format="png")
+    if path is not None:
+        Path(path).write_bytes(buffer.getvalue())
+    display(Image(buffer.getvalue(), format="png", metadata={"alt": alt}))
+
+
+def image_grid(images, columns, titles=None, row_labels=None, title=None):
+    """Small images in rows.
+
+    Args:
+        images: uint8 (n, height, width, 3) or (n, height, width, 1).
+        columns: int, images in a row.
+        titles: n strings above the images, or None.
+        row_labels: a string for each row, or None.
+        title: str above all, or None.
+
+    Returns:
+        matplotlib Figure.
+
+    Copy with: figure.
+    """
+    rows = -(-len(images) // columns)
+    height = 0.62 * rows if titles is None else 1.05 * rows
+    fig, axes = figure(rows, columns, (0.62 * columns + 0.9 if titles is None else 1.15 * columns, height + 0.4))
+    axes = np.atleast_1d(axes).reshape(rows, columns)
+    for index, ax in enumerate(axes.flat):
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+        ax.spines[:].set_visible(False)
+        if index >= len(images):
+            continue
+        ax.imshow(images[index], cmap="gray")
+        if titles is not None:
+            ax.set_title(titles[index], fontsize=8, loc="center")
+    for ax, label in zip(axes[:, 0], row_labels or [], strict=False):
+        ax.set_ylabel(label, rotation=0, ha="right", va="center")
+    if title:
+        fig.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return fig
+
+
+def stages(rows, title):
+    """The maps that a network computes, drawn as boxes from left to right.
+
+    Args:
+        rows: list of (name, height of the map in pixels, channels).
+        title: str.
+
+    Returns:
+        matplotlib Figure; a box's height is the map's side, its width grows with the channels.
+
+    Copy with: figure, COLORS.
+    """
+    fig, ax = figure(size=(7.2, 2.9))
+    left, tallest = 0.0, max(side for _, side, _ in rows)
+    for index, (name, side, channels) in enumerate(rows):
+        width = 2.0 + channels**0.5 / 2.5
+        ax.add_patch(
+            mpl.patches.Rectangle(
+                (left, -side / 2), width, side, facecolor=COLORS[5], edgecolor=COLORS[0], alpha=0.35 + 0.05 * index
+            )
+        )
+        center = left + width / 2
+        ax.text(center, tallest / 2 + 0.03 * tallest, name, ha="center", va="bottom", fontsize=9)
+        ax.text(center, -tallest / 2 - 0.03 * tallest, f"{side}×{side}\n×{channels}", ha="center", va="top", fontsize=9)
+        left += width + 2.2
+    ax.set(xlim=(-1, left), ylim=(-0.82 * tallest, 0.68 * tallest), title=title)
+    ax.set_axis_off()
+    return fig
+
+
+def curves(per_epoch, title, final=None):
+    """Loss and accuracy by epoch.
+
+    Args:
+        per_epoch: list of dicts with epoch, loss, accuracy, and validation_accuracy where there is one.
+        title: str.
+        final: (name, accuracy) of the evaluation after training, drawn as a point, or None.
+
+    Returns:
+        matplotlib Figure.
+
+    Copy with: figure, COLORS.
+    """
+    fig, (left, right) = figure(1, 2, (7.2, 3.0))
+    epochs = [row["epoch"] for row in per_epoch]
+    left.plot(epochs, [row["loss"] for row in per_epoch], marker="o", markersize=4)
+    left.set(xlabel="epoch", ylabel="training loss (nats)", title=title)
+    right.plot(epochs, [100 * row["accuracy"] for row in per_epoch], marker="o", markersize=4, label="training")
+    if "validation_accuracy" in per_epoch[0]:
+        values = [100 * row["validation_accuracy"] for row in per_epoch]
+        right.plot(epochs, values, marker="s", markersize=4, label="validation")
+    if final:
+        right.plot(epochs[-1], 100 * final[1], "*", markersize=12, color=COLORS[1], label=f"{final[0]}, at the end")
+    right.set(xlabel="epoch", ylabel="accuracy (%)")
+    right.legend(loc="lower right")
+    for ax in (left, right):
+        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    return fig
+
+
+def confusion(labels, predicted, names, title):
+    """Which class is taken for which.
+
+    Args:
+        labels, predicted: integers (n,).
+        names: the classes' names.
+        title: str.
+
+    Returns:
+        (matplotlib Figure, counts): counts is int (classes, classes), row = true class, column = predicted.
+
+    Copy with: figure.
+    """
+    counts = np.zeros((len(names), len(names)), int)
+    np.add.at(counts, (labels, predicted), 1)
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    fig, ax = figure(size=(6.0, 5.2))
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    for (row, column), share in np.ndenumerate(shares):
+        if share >= 0.5:
+            ax.text(
+                column,
+                row,
+                f"{share:.0f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if share > 55 else "black",
+            )
+    ticks = range(len(names))
+    ax.set(xticks=ticks, yticks=ticks, yticklabels=names, xlabel="predicted (% of the true class)", ylabel="true")
+    ax.set_xticklabels(names, rotation=45, ha="right")
+    ax.set_title(title)
+    ax.grid(False)
+    return fig, counts
+
+
+def bars(names, values, title, xlabel):
+    """Horizontal bars, the longest on top.
+
+    Args:
+        names: strings.
+        values: numbers.
+        title, xlabel: str.
+
+    Returns:
+        matplotlib Figure.
+
+    Copy with: figure.
+    """
+    order = np.argsort(values)
+    fig, ax = figure(size=(6.4, 0.28 * len(names) + 0.9))
+    drawn = ax.barh([names[i] for i in order], [values[i] for i in order])
+    ax.bar_label(drawn, fmt="%.1f", padding=3)
+    ax.set(title=title, xlabel=xlabel)
+    ax.margins(x=0.1)
+    ax.grid(axis="y", visible=False)
+    return fig

@@ -1,0 +1,155 @@
+"""Records of runs: one JSON file for each run that a text quotes."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from pathlib import Path
+
+import keras
+
+from effnet_utils.data import project_path
+
+KEYS = ("parameters", "dataset", "results", "seconds", "environment", "notebook")
+
+
+def open_output_dir(output_dir, notebook):
+    """The folder for a run's files, made and tried.
+
+    Args:
+        output_dir: path; "" makes ``runs/<notebook>/<date and time>``. Relative paths as in ``project_path``.
+        notebook: str, name of the notebook.
+
+    Returns:
+        Path of an existing, writable folder without a record.
+
+    Raises:
+        ValueError: the folder holds a record already, or cannot be written to.
+
+    Copy with: project_path.
+    """
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
+    folder = project_path(output_dir or Path("runs") / notebook / stamp)
+    if (folder / "record.json").exists():
+        raise ValueError(f"output_dir {folder} already holds a record; choose another folder, or move the record away")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"output_dir {folder} cannot be written to ({error}); choose another folder") from error
+    return folder
+
+
+def write_record(path, record):
+    """Write a record whole or not at all.
+
+    Args:
+        path: of the JSON file.
+        record: dict with the keys in KEYS.
+
+    Raises:
+        ValueError: a key is missing or unknown.
+
+    Copy with: KEYS.
+    """
+    if set(record) != set(KEYS):
+        raise ValueError(f"a record has the keys {', '.join(KEYS)}; found {', '.join(record)}")
+    path = Path(path)
+    text = json.dumps(record, indent=1) + "\n"
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".record-", delete=False) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    # A temporary file is private; a record may be read by everybody who may read the folder.
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
+
+
+def read_record(name):
+    """A record that ships with the project.
+
+    Args:
+        name: file name in ``records/`` without ".json".
+
+    Returns:
+        dict with the keys in KEYS.
+
+    Raises:
+        FileNotFoundError: no such record; lists those there are.
+
+    Copy with: nothing.
+    """
+    package = Path(__file__).parent
+    # Installed, the records lie inside the package; in a checkout they lie beside it.
+    folders = [package / "_data" / "records", package.parent / "records"]
+    for folder in folders:
+        if (folder / f"{name}.json").is_file():
+            return json.loads((folder / f"{name}.json").read_text())
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.json")})
+    raise FileNotFoundError(f"there is no record {name!r}; records: {', '.join(known) or 'none'}")
+
+
+def environment():
+    """The ``environment`` part of a record. Copy with: device_name."""
+    backend = keras.backend.backend()
+    return {
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        "backend": backend,
+        "backend_version": importlib.metadata.version(backend),
+        "device": device_name(),
+        "cores": os.cpu_count(),
+        "commit": _commit(),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def device_name():
+    """What the backend computes on: the GPU's name, or "CPU" and the processor's. Copy with: nothing."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        if gpus:
+            return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+    elif backend == "jax":
+        import jax
+
+        if jax.devices()[0].platform != "cpu":
+            return jax.devices()[0].device_kind
+    elif backend == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name(0)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"CPU: {models[0] if models else platform.processor() or platform.machine()}"
+
+
+def peak_memory_gb():
+    """The most memory this process has held so far, in gigabytes (1e9 bytes). Copy with: nothing."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e9 if platform.system() == "Darwin" else peak * 1024 / 1e9
+
+
+def _commit():
+    """The checkout's commit, marked when files differ from it; the package's version without a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(git, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return f"effnet-utils {importlib.metadata.version('effnet-utils')}"
+    return done.stdout.strip()
