@@ -4,8 +4,10 @@ CIFAR-10: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Image
 """
 
 import hashlib
+import io
 import os
 import pickle
+import re
 import shutil
 import tarfile
 import tempfile
@@ -92,7 +94,9 @@ def describe_dataset(dataset, data_dir, n_train, n_test):
         digest = hashlib.sha256(b"".join(files.values()))
         official = all(hashlib.md5(files[name]).hexdigest() == md5 for name, md5 in CIFAR10_MD5.items())
         note = folder / "SOURCE.txt"
-        source = note.read_text().strip() if note.is_file() else (CIFAR10_URL if official else "unknown")
+        source = (
+            note.read_text(encoding="utf-8").strip() if note.is_file() else (CIFAR10_URL if official else "unknown")
+        )
     return {
         "name": dataset,
         "official": official,
@@ -107,7 +111,7 @@ def _cifar10_folder(data_dir):
     data_dir = project_path(data_dir)
     folder = data_dir if data_dir.name == CIFAR10_FOLDER else data_dir / CIFAR10_FOLDER
     missing = [name for name in CIFAR10_MD5 if not (folder / name).is_file()]
-    if missing and folder.is_dir():
+    if missing and folder.exists():
         raise ValueError(f"{folder} lacks {', '.join(missing)}: complete the folder, or remove it to download it anew")
     if missing:
         _unpack(_official_archive(folder.parent), folder)
@@ -116,44 +120,94 @@ def _cifar10_folder(data_dir):
 
 def _official_archive(data_dir):
     archive = data_dir / Path(CIFAR10_URL).name
-    if not archive.is_file():
+    if archive.is_file():
+        _check_archive(archive, archive, "Delete it; it will be downloaded again")
+    else:
         _download(archive)
-    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    return archive
+
+
+def _check_archive(path, name, remedy):
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != CIFAR10_SHA256:
         raise ValueError(
-            f"{archive} is not the official archive (truncated or altered): its SHA-256 is {found}, expected "
-            f"{CIFAR10_SHA256}. Delete it; it will be downloaded again"
+            f"{name} is not the official archive (truncated or altered): its SHA-256 is {found}, expected "
+            f"{CIFAR10_SHA256}. {remedy}"
         )
-    return archive
 
 
 def _download(archive):
     from keras.utils import get_file
 
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".download-") as temporary:
+    # Beside the archive's place, or above it where the folder is yet to be made: a failure leaves nothing behind.
+    nearest = next(parent for parent in archive.parents if parent.is_dir())
+    with tempfile.TemporaryDirectory(dir=nearest, prefix=".download-") as temporary:
         try:
-            path = get_file(archive.name, CIFAR10_URL, file_hash=CIFAR10_SHA256, cache_dir=temporary, cache_subdir="")
+            path = Path(get_file(archive.name, CIFAR10_URL, cache_dir=temporary, cache_subdir=""))
         except Exception as error:  # get_file raises a bare Exception for every network fault
             raise FileNotFoundError(
                 f"CIFAR-10 is not in {archive.parent} and could not be downloaded ({error}). Three ways on: connect to "
                 f"the network and run again; or set data_dir to a folder that holds {CIFAR10_FOLDER}; or set "
                 'dataset="toy", which needs no files'
             ) from error
+        _check_archive(path, f"The file from {CIFAR10_URL}", f"Run again, or put the archive at {archive}")
+        archive.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, archive)
 
 
 def _unpack(archive, folder):
-    """Take the six batches out of the archive, all or nothing."""
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unpack-"))
-    try:
-        with tarfile.open(archive) as tar:
-            for name in (*CIFAR10_MD5, "batches.meta"):
-                with tar.extractfile(f"{CIFAR10_FOLDER}/{name}") as source, open(temporary / name, "wb") as target:
-                    shutil.copyfileobj(source, target)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    """Take the six batches and the names out of the archive, all or nothing."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpack-") as temporary:
+        unpacked = Path(temporary) / folder.name
+        unpacked.mkdir()
+        try:
+            with tarfile.open(archive) as tar:
+                for name in (*CIFAR10_MD5, "batches.meta"):
+                    member = tar.getmember(f"{CIFAR10_FOLDER}/{name}")
+                    if not member.isreg():
+                        raise tarfile.TarError(f"{member.name} is not a file")
+                    with tar.extractfile(member) as source, open(unpacked / name, "wb") as target:
+                        shutil.copyfileobj(source, target)
+        except (tarfile.TarError, KeyError, EOFError) as error:
+            raise ValueError(
+                f"{archive} cannot be unpacked: {error}. Delete it; it will be downloaded again"
+            ) from error
+        os.replace(unpacked, folder)
+
+
+class _Dtype:
+    """Stands in for numpy.dtype while a pickle is read: plain numbers only, no objects and no fields."""
+
+    value = None
+
+    def __init__(self, code, *_):
+        code = code.decode() if isinstance(code, bytes) else code
+        if not re.fullmatch("[biuf][1248]", code):
+            raise pickle.UnpicklingError(f"it holds an array of {code!r}")
+        self.value = np.dtype(code)
+
+    def __setstate__(self, state):
+        order = state[1].decode() if isinstance(state[1], bytes) else state[1]
+        self.value = self.value.newbyteorder(order)
+
+
+class _Array:
+    """Stands in for numpy.ndarray while a pickle is read: no more numbers than the pickle has bytes for."""
+
+    value = None
+
+    def __init__(self, *_):
+        """The numbers come later, in the state."""
+
+    def __setstate__(self, state):
+        _, shape, dtype, fortran, numbers = state
+        self.value = np.frombuffer(numbers, dtype.value).reshape(shape, order="F" if fortran else "C")
+
+    @classmethod
+    def from_buffer(cls, numbers, dtype, shape, order):
+        array = cls()
+        array.__setstate__((1, shape, dtype, order == "F", numbers))
+        return array
 
 
 def _latin1_bytes(text, encoding):
@@ -163,17 +217,18 @@ def _latin1_bytes(text, encoding):
     return text.encode("latin1")
 
 
-class _ArrayUnpickler(pickle.Unpickler):
+# The reader in Python: the one in C takes memory for whatever memo number a file names.
+class _ArrayUnpickler(pickle._Unpickler):
     """Builds arrays, strings, bytes, lists, dicts and numbers. Any other object is refused before it is made."""
 
     def find_class(self, module, name):
         # numpy.core became numpy._core in NumPy 2; files of both ages name the same functions.
         module = module.replace("numpy._core", "numpy.core")
         allowed = {
-            ("numpy", "ndarray"): np.ndarray,
-            ("numpy", "dtype"): np.dtype,
-            ("numpy.core.multiarray", "_reconstruct"): np.ndarray.__reduce__(np.empty(0))[0],
-            ("numpy.core.numeric", "_frombuffer"): np.empty(0).__reduce_ex__(5)[0],
+            ("numpy", "ndarray"): _Array,
+            ("numpy", "dtype"): _Dtype,
+            ("numpy.core.multiarray", "_reconstruct"): _Array,
+            ("numpy.core.numeric", "_frombuffer"): _Array.from_buffer,
             ("_codecs", "encode"): _latin1_bytes,
         }
         if (module, name) not in allowed:
@@ -183,25 +238,29 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 def _read_batch_file(path):
     """One batch: images uint8 (n, 32, 32, 3) and labels uint8 (n,)."""
+    file = io.BytesIO(path.read_bytes())
     try:
-        with open(path, "rb") as file:
-            batch = _ArrayUnpickler(file, encoding="bytes").load()
-    except OSError:
-        raise
+        batch = _ArrayUnpickler(file, encoding="bytes").load()
     except Exception as error:  # a damaged pickle can raise almost anything
         raise ValueError(
-            f"{path} cannot be read as a CIFAR-10 batch: {error}. Replace it by the official file"
+            f"{path} cannot be read as a CIFAR-10 batch (truncated or altered): {error!r}. Replace it by the official "
+            "file"
         ) from error
     if not isinstance(batch, dict):
         raise ValueError(f"{path} holds a {type(batch).__name__}; expected a dict with b'data' and b'labels'")
-    batch = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
-    pixels, labels = batch.get("data"), batch.get("labels")
+    pixels, labels = batch.get(b"data", batch.get("data")), batch.get(b"labels", batch.get("labels"))
+    pixels = pixels.value if isinstance(pixels, _Array) else pixels
+    labels = labels.value if isinstance(labels, _Array) else labels
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != 3072:
         found = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
         raise ValueError(f"{path}: 'data' is {found}; expected uint8 (n, 3072)")
-    labels = np.asarray(labels)
-    if labels.shape != (len(pixels),) or labels.dtype.kind not in "iu" or not np.isin(labels, range(10)).all():
-        raise ValueError(f"{path}: 'labels' is {labels.dtype} {labels.shape}; expected {len(pixels)} integers 0..9")
+    if isinstance(labels, list) and all(type(label) is int for label in labels):
+        labels = np.array(labels)
+    if not isinstance(labels, np.ndarray) or labels.shape != (len(pixels),) or labels.dtype.kind not in "iu":
+        found = f"{labels.dtype} {labels.shape}" if isinstance(labels, np.ndarray) else type(labels).__name__
+        raise ValueError(f"{path}: 'labels' is {found}; expected {len(pixels)} integers 0..9")
+    if not np.isin(labels, range(10)).all():
+        raise ValueError(f"{path}: 'labels' lie in {labels.min()}..{labels.max()}; expected 0..9")
     # A row is the red plane, then green, then blue.
     images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), labels.astype(np.uint8)
@@ -293,9 +352,10 @@ def check_images(images, labels=None):
             "use np.moveaxis(images, 1, -1)"
         )
     if images.dtype != np.uint8:
+        found = f" in {images.min():.3g}..{images.max():.3g}" if images.size and images.dtype.kind in "iuf" else ""
         raise TypeError(
-            f"images are {images.dtype} in {images.min():.3g}..{images.max():.3g}; expected uint8 in 0..255. The model "
-            "scales pixels itself: pass them as they were read"
+            f"images are {images.dtype}{found}; expected uint8 in 0..255. The model scales pixels itself: pass them as "
+            "they were read"
         )
     warn_if_scaled(images)
     if labels is None:

@@ -28,7 +28,7 @@ STYLE = {
 
 
 def figure(rows=1, columns=1, size=(6.4, 3.6)):
-    """A figure in the project's style and its axes.
+    """A figure in the project's style and its axes; the style then holds for later figures of any kind.
 
     Args:
         rows, columns: ints, of the grid of axes.
@@ -39,10 +39,10 @@ def figure(rows=1, columns=1, size=(6.4, 3.6)):
 
     Copy with: STYLE, COLORS.
     """
+    mpl.rcParams.update(STYLE)
     # Not through pyplot: nothing is kept open, and no figure is shown twice.
-    with mpl.rc_context(STYLE):
-        fig = Figure(figsize=size)
-        return fig, fig.subplots(rows, columns)
+    fig = Figure(figsize=size)
+    return fig, fig.subplots(rows, columns)
 
 
 def show(fig, alt, path=None):
@@ -56,15 +56,14 @@ def show(fig, alt, path=None):
     Raises:
         ValueError: ``alt`` is empty.
 
-    Copy with: STYLE.
+    Copy with: nothing.
     """
     from IPython.display import Image, display
 
     if not alt.strip():
         raise ValueError("alt is empty; say in a sentence what the figure shows")
     buffer = io.BytesIO()
-    with mpl.rc_context(STYLE):
-        fig.savefig(buffer, format="png")
+    fig.savefig(buffer, format="png")
     if path is not None:
         Path(path).write_bytes(buffer.getvalue())
     display(Image(buffer.getvalue(), format="png", metadata={"alt": alt}))
@@ -95,7 +94,7 @@ def image_grid(images, columns, titles=None, row_labels=None, title=None):
         ax.spines[:].set_visible(False)
         if index >= len(images):
             continue
-        ax.imshow(images[index], cmap="gray")
+        ax.imshow(images[index], cmap="gray", interpolation="nearest")
         if titles is not None:
             ax.set_title(titles[index], fontsize=8, loc="center")
     for ax, label in zip(axes[:, 0], row_labels or [], strict=False):
@@ -165,21 +164,29 @@ def curves(per_epoch, title, final=None):
     return fig
 
 
-def confusion(labels, predicted, names, title):
+def confusion_counts(labels, predicted, classes):
+    """How often each class was taken for each: int (classes, classes), row = true class, column = predicted.
+
+    Copy with: nothing.
+    """
+    counts = np.zeros((classes, classes), int)
+    np.add.at(counts, (labels, predicted), 1)
+    return counts
+
+
+def confusion(counts, names, title):
     """Which class is taken for which.
 
     Args:
-        labels, predicted: integers (n,).
+        counts: int (classes, classes), as from ``confusion_counts``.
         names: the classes' names.
         title: str.
 
     Returns:
-        (matplotlib Figure, counts): counts is int (classes, classes), row = true class, column = predicted.
+        matplotlib Figure; cells below half a percent stay empty.
 
     Copy with: figure.
     """
-    counts = np.zeros((len(names), len(names)), int)
-    np.add.at(counts, (labels, predicted), 1)
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     fig, ax = figure(size=(6.0, 5.2))
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=100)
@@ -199,7 +206,7 @@ def confusion(labels, predicted, names, title):
     ax.set_xticklabels(names, rotation=45, ha="right")
     ax.set_title(title)
     ax.grid(False)
-    return fig, counts
+    return fig
 
 
 def bars(names, values, title, xlabel):

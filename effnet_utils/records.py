@@ -1,5 +1,6 @@
 """Records of runs: one JSON file for each run that a text quotes."""
 
+import csv
 import datetime
 import importlib.metadata
 import json
@@ -7,6 +8,7 @@ import os
 import platform
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import keras
@@ -67,6 +69,14 @@ def write_record(path, record):
     # A temporary file is private; a record may be read by everybody who may read the folder.
     os.chmod(file.name, 0o644)
     os.replace(file.name, path)
+
+
+def write_history(path, per_epoch):
+    """Write the figures of each epoch as a table, a column for each key. Copy with: nothing."""
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, per_epoch[0])
+        writer.writeheader()
+        writer.writerows(per_epoch)
 
 
 def read_record(name):
@@ -131,6 +141,18 @@ def device_name():
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"CPU: {models[0] if models else platform.processor() or platform.machine()}"
+
+
+class Stopwatch:
+    """``lap()`` gives the seconds since the last lap, or since the start. Copy with: nothing."""
+
+    def __init__(self):
+        self.started = time.perf_counter()
+
+    def lap(self):
+        now = time.perf_counter()
+        seconds, self.started = now - self.started, now
+        return seconds
 
 
 def peak_memory_gb():

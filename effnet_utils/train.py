@@ -105,8 +105,13 @@ class Batches(keras.utils.PyDataset):
         if batch_size > len(images):
             raise ValueError(f"batch_size is {batch_size}, but there are only {len(images)} images")
         self.images, self.labels, self.batch_size, self.classes = images, labels, batch_size, classes
-        self.recipe, self.seed, self.epoch = recipe, seed, 0
+        self.recipe, self.seed = recipe, seed
         self.mirrored = np.random.default_rng(seed).random(len(images)) < 0.5
+        self.restart()
+
+    def restart(self):
+        """Go back to the first epoch."""
+        self.epoch = 0
         self._shuffle()
 
     def _shuffle(self):

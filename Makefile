@@ -1,0 +1,93 @@
+# Needs GNU make, a POSIX shell and Python 3.11, 3.12 or 3.13 with pip and venv. Everything else goes into .venv.
+PYTHON ?= python3
+
+# What fits a laptop's CPU: drawn images need no download, the layout with the least arithmetic takes a few minutes
+# for four epochs, and small batches make enough steps in so few. On a GPU: make run ARGS="-p dataset=cifar10 ..."
+CPU_VALUES = -p dataset=toy -p epochs=4 -p layout=cifar-fast -p batch_size=64
+
+PIP_INSTALL = -m pip --disable-pip-version-check install -q
+
+# One line that says why $(PYTHON) will not do; empty when it will. Debian and Ubuntu ship venv as its own package.
+problem = $(shell \
+	found=$$($(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null); \
+	case "$$found" in \
+	(3.11.*|3.12.*|3.13.*) \
+		$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || echo "$(PYTHON) (Python $$found) has no venv;" \
+			"install it: apt install python3-venv (or python$${found%.*}-venv)";; \
+	(*) \
+		echo "$(PYTHON) is $${found:+Python }$${found:-not to be found}; needed: Python 3.11, 3.12 or 3.13." \
+			"Name one: make run PYTHON=python3.12";; \
+	esac)
+
+# $(call new_venv,FOLDER): stop unless the folder was once complete or $(PYTHON) can make it; then make it.
+# The stamp is the last file written and the first removed, so a half-made folder is never taken for a whole one: it
+# is made afresh. A complete one, older than the lock, is brought up to date in place.
+new_venv = $(if $(wildcard $1/.stamp),,$(if $(problem),$(error $(problem))))if test -e $1/.stamp; \
+	then rm $1/.stamp; else $(PYTHON) -m venv --clear $1; fi
+
+.PHONY: help run test lint test-backends notebooks bench lock name clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+
+run: .venv/.stamp  ## train on a CPU in minutes: notebook 07 with small values; change them by ARGS="-p epochs=8"
+	.venv/bin/python -m effnet_utils run 07 $(CPU_VALUES) $(ARGS)
+
+test: lint  ## check the style, then run the tests; choose tests by ARGS="-k scaling"
+	KERAS_BACKEND=tensorflow .venv/bin/python -m pytest $(ARGS)
+
+lint: .venv/.stamp  ## check the style only
+	.venv/bin/python -m ruff check
+	.venv/bin/python -m ruff format --check
+
+# conftest.py and plugins of the main tests may need TensorFlow, which this environment does not have.
+test-backends: .venv-backends/.stamp  ## run the model on JAX and on PyTorch, in an environment without TensorFlow
+	KERAS_BACKEND=jax .venv-backends/bin/python -m pytest --confcutdir=tests/backends tests/backends
+	KERAS_BACKEND=torch .venv-backends/bin/python -m pytest --confcutdir=tests/backends tests/backends
+
+notebooks: .venv/.stamp  ## make the published notebooks anew
+	.venv/bin/python notebooks/publish.py
+
+bench: .venv/.stamp  ## run the benchmarks
+	@for script in benchmarks/*.py; do echo "$$script"; .venv/bin/python "$$script" || exit 1; done
+
+# Keeps the versions already locked where the ranges allow; LOCK=--upgrade takes the newest.
+lock: .venv/.stamp  ## lock the versions of all packages anew from pyproject.toml; the newest by LOCK=--upgrade
+	.venv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-python-downloads \
+		--generate-hashes --no-header --no-annotate -q -o requirements.lock $(LOCK)
+
+name:  ## set the repository's public name everywhere: make name REPO=owner/name
+	$(if $(repo_fits),,$(error REPO is $(quoted_repo); expected: make name REPO=owner/name))
+	@old=$$(sed -n 's,^Repository = "https://github.com/\(.*\)"$$,\1,p' pyproject.toml | sed 's,[.],[.],g'); \
+	test -n "$$old" || { echo "pyproject.toml names no Repository on GitHub" >&2; exit 1; }; \
+	edge='[^A-Za-z0-9_.-]'; \
+	new="s,(^|$$edge)$$old(([.]git|[.])?($$edge|$$)),\1"$(quoted_repo)"\2,g"; \
+	for file in pyproject.toml README.md notebooks/*.ipynb; do \
+		test -f "$$file" || continue; \
+		sed -E -e "$$new" -e "$$new" "$$file" > "$$file.new" && cat "$$file.new" > "$$file" && rm "$$file.new" || exit 1; \
+	done
+
+quoted_repo = '$(subst ','\'',$(REPO))'
+repo_fits = $(shell case $(quoted_repo) in \
+	(*[!A-Za-z0-9_./-]*|*/*/*|/*|*/|-*|.*|*.git) ;; \
+	(*/*) echo yes;; \
+	esac)
+
+clean:  ## remove the environments and caches; data and runs stay
+	rm -rf .venv .venv-backends .pytest_cache .ruff_cache dist ./*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.stamp: pyproject.toml requirements.lock
+	@echo "Installing the locked packages into .venv (once, a few minutes)"
+	@$(call new_venv,.venv)
+	@.venv/bin/python $(PIP_INSTALL) --require-hashes -r requirements.lock
+	@.venv/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+# --no-deps for the package itself: its TensorFlow is left out, so that Keras cannot fall back on it.
+.venv-backends/.stamp: pyproject.toml requirements-backends.txt
+	@echo "Installing JAX and PyTorch into .venv-backends (once, a few minutes)"
+	@$(call new_venv,.venv-backends)
+	@.venv-backends/bin/python $(PIP_INSTALL) -r requirements-backends.txt
+	@.venv-backends/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@

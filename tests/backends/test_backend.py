@@ -1,0 +1,70 @@
+"""The model builds, trains, is saved and read back on the backend that KERAS_BACKEND names.
+
+`make test` runs this file on TensorFlow, `make test-backends` on JAX and on PyTorch.
+"""
+
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from effnet_utils import efficientnet, load_toy
+from effnet_utils.train import Batches, EpochLines, Recipe, evaluate, predict, prepare
+
+EPOCHS, BATCH = 4, 32
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A small model after 80 steps, its figures per epoch, and images that it was trained on."""
+    keras.utils.set_random_seed(0)
+    (images, labels), _ = load_toy()
+    images, labels = images[:640], labels[:640]
+    # JAX compiles for each shape anew: a quarter of B0's width and depth keeps that to seconds.
+    recipe = Recipe()
+    model = efficientnet(
+        "b0", layout="cifar-fast", classes=10, classifier_activation=None, width=0.25, depth=0.25, **recipe.builder()
+    )
+    batches = Batches(images, labels, BATCH, 10, recipe)
+    prepare(model, recipe, 5e-3, EPOCHS * len(batches))
+    lines = EpochLines()
+    model.fit(batches, epochs=EPOCHS, verbose=0, callbacks=[lines])
+    return model, lines.per_epoch, images, labels
+
+
+def test_it_is_the_backend_asked_for():
+    # Keras takes another backend without a word where a settings file names one.
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    assert keras.backend.backend() == backend
+    assert type(keras.ops.ones(1)).__module__.startswith(backend)
+
+
+def test_training_lowers_the_loss(trained):
+    model, per_epoch, images, labels = trained
+    losses = [row["loss"] for row in per_epoch]
+    assert len(losses) == EPOCHS and np.isfinite(losses).all()
+    assert losses[0] < 2.4, "a classifier of zeros starts at ln(10) = 2.30"
+    assert losses[-1] < losses[0] - 0.1
+    scores = evaluate(predict(model, images, batch_size=BATCH), labels)
+    assert scores["accuracy"] > 0.2, "chance is 0.1"
+
+
+def test_a_saved_model_needs_no_custom_objects(trained, tmp_path, monkeypatch):
+    model, _, images, _ = trained
+    model.save(tmp_path / "model.keras")
+    registered = keras.saving.get_custom_objects()
+    for name in list(registered):
+        monkeypatch.delitem(registered, name)
+    # Not compiled: the optimizer's schedule is this package's own class; the model is stock layers only.
+    loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    np.testing.assert_allclose(
+        predict(loaded, images[:BATCH], batch_size=BATCH), predict(model, images[:BATCH], batch_size=BATCH), atol=1e-6
+    )
+
+
+def test_b0_of_full_size_predicts():
+    images = load_toy()[1][0][:2]
+    probabilities = predict(efficientnet("b0", layout="cifar-fast", classes=10), images, batch_size=2)
+    assert probabilities.shape == (2, 10)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
