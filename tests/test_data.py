@@ -1,7 +1,9 @@
 """CIFAR-10's files, the toy set, and images on their way into batches. Nothing here needs a network."""
 
 import codecs
+import contextlib
 import hashlib
+import io
 import os
 import pickle
 import pickletools
@@ -386,6 +388,13 @@ def work(tmp_path):
     return folder
 
 
+@pytest.fixture
+def quiet():
+    """Swallows the progress bar of downloads."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
 def make_official(monkeypatch, archive):
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     monkeypatch.setattr(data, "CIFAR10_SHA256", digest)
@@ -402,7 +411,7 @@ def test_unpacks_an_archive_that_lies_there(source, work, monkeypatch):
 
 
 @pytest.mark.parametrize("data_dir", ["", "new/data", f"new/{FOLDER}"])
-def test_downloads_and_unpacks(source, work, monkeypatch, capsys, data_dir):
+def test_downloads_and_unpacks(source, work, monkeypatch, quiet, data_dir):
     served = write_archive(source.parent / "served" / ARCHIVE, source)
     make_official(monkeypatch, served)
     monkeypatch.setattr(data, "CIFAR10_URL", served.as_uri())
@@ -425,7 +434,7 @@ def truncated(content):
 
 @pytest.mark.parametrize("downloaded", [False, True])
 @pytest.mark.parametrize("damage", [altered, truncated])
-def test_damaged_archive_is_refused(source, work, monkeypatch, capsys, damage, downloaded):
+def test_damaged_archive_is_refused(source, work, monkeypatch, quiet, damage, downloaded):
     archive = write_archive((source.parent if downloaded else work) / ARCHIVE, source)
     expected = make_official(monkeypatch, archive)
     archive.write_bytes(damage(archive.read_bytes()))
@@ -504,7 +513,7 @@ def closed_port():
 
 @pytest.mark.parametrize("data_dir", ["", "new/data"])
 @pytest.mark.parametrize("url", ["no such file", "closed port"])
-def test_no_network(work, monkeypatch, capsys, url, data_dir):
+def test_no_network(work, monkeypatch, quiet, url, data_dir):
     if url == "closed port":
         monkeypatch.setenv("no_proxy", "*")
         monkeypatch.setattr(data, "CIFAR10_URL", closed_port())

@@ -1,0 +1,189 @@
+"""The strict runner: what it refuses before a kernel starts, and what it writes."""
+
+import json
+import subprocess
+import sys
+
+import nbformat
+import papermill
+import pytest
+
+from effnet_utils import run_notebook, train
+from effnet_utils.run import main, notebook_parameters, parse_value
+
+
+@pytest.fixture(autouse=True)
+def no_kernel_unless_wanted(request, monkeypatch):
+    """A kernel that starts for a wrong request fails the test."""
+    if "kernel" not in request.fixturenames:
+        monkeypatch.setattr(papermill, "execute_notebook", lambda *a, **k: pytest.fail("a kernel was started"))
+
+
+@pytest.fixture
+def kernel():
+    """For tests that mean to start one."""
+
+
+def make_notebook(path, parameters, *sources):
+    cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    cells += [nbformat.v4.new_code_cell(source) for source in sources]
+    kernelspec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernelspec), path)
+    return path
+
+
+@pytest.fixture
+def small(tmp_path):
+    return make_notebook(
+        tmp_path / "small.ipynb",
+        'steps: int = 3  # how many\nfast: bool = True  # skip the slow part\noutput_dir: str = ""  # results',
+        "import pathlib\npathlib.Path(output_dir, 'seen.txt').write_text(repr((steps, fast)))",
+        "print('steps are', steps)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["epoch=2"], ["epoch is not a parameter", "epochs"]),
+        (["epochs=two"], ["epochs is 'two'", "a whole number"]),
+        (["epochs=1.5"], ["epochs is '1.5'", "a whole number"]),
+        (["epochs=0"], ["epochs is 0", "at least 1"]),
+        (["learning_rate=nan"], ["learning_rate is nan", "a number of at least"]),
+        (["learning_rate=-1"], ["learning_rate is -1.0", "at least"]),
+        (["layout=fast"], ["layout is 'fast'", "'cifar-fast'"]),
+        (["variant=b8"], ["variant is 'b8'", "'b7'"]),
+        (["dataset=mnist"], ["dataset is 'mnist'", "'cifar10' or 'toy'"]),
+        (["evaluate_on=train"], ["evaluate_on is 'train'", "'validation'"]),
+        (["precision=float16"], ["precision is 'float16'", "'mixed_float16'"]),
+        (["seed=-1"], ["seed is -1", "at least 0"]),
+        (["dataset=toy", "batch_size=6000"], ["batch_size is 6000", "at most 5000"]),
+        (["dataset=toy", "evaluate_on=validation", "batch_size=4501"], ["batch_size is 4501", "at most 4500"]),
+        (["train_limit=100", "batch_size=101"], ["batch_size is 101", "at most 100"]),
+        (["overrides=[1]"], ["overrides is '[1]'", "JSON object"]),
+        (["overrides={"], ["overrides is '{'", "JSON object"]),
+        (['overrides={"droput": 1}'], ["overrides has 'droput'", "weight_decay"]),
+        (['overrides={"translate": 1.5}'], ["translate = 1.5", "expected int"]),
+        (['overrides={"flip": 1}'], ["flip = 1", "expected bool"]),
+        (['overrides={"weight_decay": true}'], ["weight_decay = True", "expected float"]),
+        (["output_dir=x"], ["output_dir", "-o"]),
+        (["epochs"], ["epochs", "NAME=VALUE"]),
+    ],
+)
+def test_wrong_parameters_end_with_2_and_one_line(given, words, capsys):
+    arguments = ["run", "07"]
+    for item in given:
+        arguments += ["-p", item]
+    assert main(arguments) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    for word in words:
+        assert word in message
+
+
+def test_unknown_notebook(capsys):
+    assert main(["run", "99"]) == 2
+    assert "'99' not found" in capsys.readouterr().err
+
+
+def test_a_folder_with_a_record_is_refused_and_force_replaces_it(small, tmp_path, kernel, capsys):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "record.json").write_text("{}")
+    assert main(["run", str(small), "-o", str(folder)]) == 2
+    assert "already holds a record" in capsys.readouterr().err
+    assert (folder / "record.json").read_text() == "{}"
+    assert main(["run", str(small), "-o", str(folder), "--force"]) == 0
+    assert not (folder / "record.json").exists() and (folder / "small.ipynb").exists()
+
+
+def test_force_does_not_cost_a_record_when_a_parameter_is_wrong(tmp_path):
+    (tmp_path / "record.json").write_text("{}")
+    assert main(["run", "07", "-p", "epochs=0", "-o", str(tmp_path), "--force"]) == 2
+    assert (tmp_path / "record.json").exists()
+
+
+@pytest.mark.parametrize("inside", ["file.txt", "file.txt/deeper"])
+def test_a_folder_that_cannot_be_written_to(inside, tmp_path, capsys):
+    (tmp_path / "file.txt").write_text("in the way")
+    assert main(["run", "07", "-p", "dataset=toy", "-o", str(tmp_path / inside)]) == 2
+    assert "cannot be written to" in capsys.readouterr().err
+    assert (tmp_path / "file.txt").read_text() == "in the way"
+
+
+def test_values_reach_the_notebook_with_their_types(small, tmp_path, kernel, capfd):
+    assert main(["run", str(small), "-p", "steps=5", "-p", "fast=false", "-o", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "seen.txt").read_text() == "(5, False)"
+    printed = capfd.readouterr().out
+    assert "steps are 5" in printed and str(tmp_path / "out") in printed
+
+
+def test_run_notebook_returns_the_executed_copy(small, tmp_path, kernel):
+    path = run_notebook(small, {"steps": 7}, tmp_path / "out")
+    assert path == tmp_path / "out" / "small.ipynb"
+    assert "steps are 7" in json.dumps(nbformat.read(path, 4))
+
+
+def test_a_failing_notebook_ends_with_1_and_leaves_the_copy(tmp_path, kernel, capsys):
+    broken = make_notebook(tmp_path / "broken.ipynb", 'output_dir: str = ""  # results', "1 / 0")
+    assert main(["run", str(broken), "-o", str(tmp_path / "out")]) == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert (tmp_path / "out" / "broken.ipynb").exists()
+
+
+def test_time_limit(tmp_path, kernel, capsys):
+    slow = make_notebook(tmp_path / "slow.ipynb", 'output_dir: str = ""  # results', "import time; time.sleep(60)")
+    assert main(["run", str(slow), "-o", str(tmp_path / "out"), "--time-limit", "2"]) == 1
+    assert "longer than 2 s" in capsys.readouterr().err
+
+
+def test_list_prints_every_parameter_with_type_default_and_help(capsys):
+    assert main(["run", "07", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(train.PARAMETERS)
+    assert any("epochs" in line and "int" in line and "10" in line and "passes" in line for line in lines)
+
+
+def test_defaults_of_07_pass_their_own_checks():
+    values = {name: row["default"] for name, row in notebook_parameters_of_07().items()}
+    assert train.check_parameters(values) == values
+
+
+def notebook_parameters_of_07():
+    from effnet_utils.run import find_notebook
+
+    return notebook_parameters(find_notebook("07"))
+
+
+@pytest.mark.parametrize(
+    ("text", "type_name", "value"),
+    [
+        ("false", "bool", False),
+        ("True", "bool", True),
+        ("05", "int", 5),
+        ("1e-3", "float", 0.001),
+        ("007", "str", "007"),
+    ],
+)
+def test_parse_value(text, type_name, value):
+    parsed = parse_value("x", text, type_name)
+    assert parsed == value and type(parsed) is type(value)
+
+
+@pytest.mark.parametrize(("text", "type_name"), [("yes", "bool"), ("1", "bool"), ("1.0", "int"), ("a", "float")])
+def test_parse_value_refuses(text, type_name):
+    with pytest.raises(ValueError, match="x is"):
+        parse_value("x", text, type_name)
+
+
+def test_checks_inside_the_notebook_when_papermill_is_used_alone():
+    """papermill hands over a text for a number; the notebook's own check stops it."""
+    with pytest.raises(ValueError, match="epochs is '5'; allowed: a whole number"):
+        train.check_parameters({"epochs": "5"})
+    with pytest.raises(ValueError, match="epochs is True"):
+        train.check_parameters({"epochs": True})
+
+
+def test_the_module_is_a_command():
+    done = subprocess.run([sys.executable, "-m", "effnet_utils", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "run" in done.stdout
