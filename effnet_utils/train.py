@@ -93,6 +93,9 @@ class Batches(keras.utils.PyDataset):
         recipe: Recipe; ``flip`` and ``translate`` are used.
         seed: int.
 
+    Raises:
+        TypeError, ValueError: as in ``check_images``; a label out of range; a batch larger than the data.
+
     Yields:
         images uint8 (batch_size, height, width, channels), targets float32 (batch_size, classes).
 
@@ -102,6 +105,8 @@ class Batches(keras.utils.PyDataset):
     def __init__(self, images, labels, batch_size, classes, recipe, seed=0):
         super().__init__()
         check_images(images, labels)
+        if np.min(labels) < 0 or np.max(labels) >= classes:
+            raise ValueError(f"labels lie in {np.min(labels)}..{np.max(labels)}; expected 0..{classes - 1}")
         if batch_size > len(images):
             raise ValueError(f"batch_size is {batch_size}, but there are only {len(images)} images")
         self.images, self.labels, self.batch_size, self.classes = images, labels, batch_size, classes

@@ -259,6 +259,13 @@ def test_abuse_of_allowed_functions_is_refused(tmp_path, name, form):
     refused(write_folder(tmp_path), dumps(batch_dict(ABUSES[name], labels), form))
 
 
+@pytest.mark.parametrize("dtype, name", [(object, "O8"), ("S3", "S3"), ("M8[s]", "M8"), ([("a", object)], "V8")])
+def test_arrays_of_other_things_than_numbers_are_refused(tmp_path, dtype, name):
+    """By the name of what they hold, before there is an array: under any key, even one that nobody reads."""
+    batch = {**batch_dict(*made_up_batches()["data_batch_2"]), b"extra": array_call((0,), np.dtype(dtype), b"")}
+    assert f"it holds an array of '{name}'" in refused(write_folder(tmp_path), dumps(batch, 2))
+
+
 def nested_lists():
     """A few hundred bytes of pickle that unfold to ten million labels."""
     labels = [0] * 10
@@ -628,6 +635,11 @@ def nearest_mean_accuracy(x_train, y_train, x_test, y_test):
     return (distances.argmin(1) == y_test).mean()
 
 
+def test_toy_colours_say_nothing(toy):
+    (x_train, y_train), (x_test, y_test) = toy[0]
+    assert nearest_mean_accuracy(x_train.mean((1, 2)), y_train, x_test.mean((1, 2)), y_test) <= 0.2
+
+
 def softmax_accuracies(x_train, y_train, x_test, y_test, decays=(0.0, 1.0, 5.0), steps=40, rate=0.01):
     """Best accuracies (training, test) of softmax regressions, one for each decay, trained side by side."""
     targets = np.eye(10, dtype=np.float32)[y_train][:, None]
@@ -835,7 +847,7 @@ def test_batches_without_flip_mirror_nothing():
 def test_batches_translate_every_image_by_its_own_shift():
     """With ``translate=1`` each image is one of nine known cut-outs, and not all are the same one."""
     originals, shifts = some_images(40), set()
-    for image, target in zip(*epoch_of(batches_of(40, translate=1, flip=False)), strict=True):
+    for image, target in zip(*epoch_of(batches_of(40, batch_size=40, translate=1, flip=False)), strict=True):
         one = originals[target.argmax()][None]
         fits = {
             (r, c) for r in range(3) for c in range(3) if np.array_equal(augmented(one, False, (r, c), 1)[0], image)

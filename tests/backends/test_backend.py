@@ -12,12 +12,12 @@ import pytest
 from effnet_utils import efficientnet, load_toy
 from effnet_utils.train import Batches, EpochLines, Recipe, evaluate, predict, prepare
 
-EPOCHS, BATCH = 4, 32
+EPOCHS, BATCH = 3, 32
 
 
 @pytest.fixture(scope="module")
 def trained():
-    """A small model after 80 steps, its figures per epoch, and images that it was trained on."""
+    """A small model after 60 steps, its figures per epoch, and images that it was trained on."""
     keras.utils.set_random_seed(0)
     (images, labels), _ = load_toy()
     images, labels = images[:640], labels[:640]

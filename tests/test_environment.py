@@ -1,0 +1,317 @@
+"""The files that say what to install agree with each other, and the Makefile sets up what they say."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+PYTHONS = ("3.11", "3.12", "3.13")
+NAME = re.fullmatch(r"https://github\.com/([^/]+/[^/]+)", PROJECT["urls"]["Repository"])[1]
+
+# What Google Colab has installed, of what this package touches. The package must fit in without changing any of it.
+COLAB = {
+    "tensorflow": "2.20.0",
+    "keras": "3.13.2",
+    "numpy": "2.1.3",
+    "matplotlib": "3.10.0",
+    "h5py": "3.16.0",
+    "protobuf": "5.29.6",
+}
+
+
+def by_name(lines):
+    """{name: [requirements]} of requirement lines; the package's own extras are left out."""
+    found = {}
+    for line in lines:
+        requirement = Requirement(line)
+        name = canonicalize_name(requirement.name)
+        if name != PROJECT["name"]:
+            found.setdefault(name, []).append(requirement)
+    return found
+
+
+CORE = by_name(PROJECT["dependencies"])
+ALL = by_name(PROJECT["dependencies"] + EXTRAS["notebooks"] + EXTRAS["dev"])
+
+
+def lock_entries():
+    """The entries of requirements.lock, each one line: the requirement, then its hashes."""
+    joined = (ROOT / "requirements.lock").read_text().replace("\\\n", " ")
+    return [line for line in joined.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def locked():
+    return by_name(entry.split("--hash")[0] for entry in lock_entries())
+
+
+# --- What the files say -----------------------------------------------------------------------------------------
+
+
+def test_ranges_not_pins():
+    # A pin would make pip replace what Colab has, and TensorFlow takes minutes to replace.
+    for (requirement,) in ALL.values():
+        assert requirement.specifier, f"{requirement} has no lower bound"
+        assert not any(part.operator in ("==", "===", "~=") for part in requirement.specifier), requirement
+
+
+def test_lock_has_hashes_and_no_addresses():
+    entries = lock_entries()
+    assert len(entries) > 50
+    for entry in entries:
+        assert re.search(r" --hash=sha256:[0-9a-f]{64}", entry), entry
+        assert re.fullmatch(r"\S+==\S+( ; [^@/]*?)?(\s+--hash=sha256:[0-9a-f]{64})+\s*", entry), entry
+
+
+def test_lock_lies_in_the_ranges():
+    pins = locked()
+    for name, (requirement,) in ALL.items():
+        assert name in pins, f"requirements.lock lacks {name}; run `make lock`"
+        for pin in pins[name]:
+            (version,) = pin.specifier
+            assert version.version in requirement.specifier, f"{pin} is not {requirement}; run `make lock`"
+
+
+def test_environment_names_what_pyproject_names():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["name"] == "efficientnet"
+    assert environment["channels"] == ["conda-forge"]
+    *conda, last = environment["dependencies"]
+    # One installer for all that is Python: conda brings the interpreter only.
+    assert conda == ["python=3.12", "pip"] and list(last) == ["pip"]
+    named = by_name(line for line in last["pip"] if not line.startswith("-"))
+    assert [line for line in last["pip"] if line.startswith("-")] == ["-e .[dev]"]
+    assert {*CORE, "jupyterlab", "tensorflow", "matplotlib", "nbval", "papermill"} <= set(named)
+    for name, requirements in named.items():
+        assert requirements == ALL[name], f"{name}: bounds of environment.yml and pyproject.toml differ"
+
+
+def test_backends_use_the_locked_versions():
+    lines = (ROOT / "requirements-backends.txt").read_text().splitlines()
+    named = by_name(line for line in lines if line and not line.startswith("#"))
+    assert "tensorflow" not in named
+    assert {*CORE} - {"tensorflow"} <= set(named)
+    pins = locked()
+    for name, requirements in named.items():
+        if name not in ("jax", "jaxlib", "torch"):
+            assert requirements == pins[name], f"{name}: requirements-backends.txt and requirements.lock differ"
+
+
+def test_wheel_holds_the_records(tmp_path):
+    # The notebooks quote them, in Colab too, where only the installed package is there.
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    for file in ("effnet_utils", "records"):
+        tracked = {path for path in (ROOT / file).rglob("*") if path.suffix in (".py", ".json", ".csv")}
+        prefix = "" if file == "effnet_utils" else "effnet_utils/_data/"
+        assert {prefix + path.relative_to(ROOT).as_posix() for path in tracked} <= inside
+
+
+# --- What the package index makes of it -------------------------------------------------------------------------
+
+
+def resolve(arguments, folder, python="3.12", constraints=()):
+    """{name: version} that uv chooses. Needs the package index: skips without it, but not in CI."""
+    (folder / "constraints.txt").write_text("\n".join(constraints))
+    command = [
+        sys.executable, "-m", "uv", "pip", "compile", *arguments, "--constraint", str(folder / "constraints.txt"),
+        "--python-version", python, "--python-platform", "x86_64-manylinux_2_28", "--no-python-downloads",
+        "--only-binary", ":all:", "--no-header", "--no-annotate",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode and "CI" not in os.environ and re.search("error sending request|Failed to fetch", done.stderr):
+        pytest.skip("the package index cannot be reached")
+    assert done.returncode == 0, done.stderr
+    found = by_name(line for line in done.stdout.splitlines() if not line.startswith("-e"))
+    return {name: next(iter(pin.specifier)).version for name, (pin,) in found.items()}
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_environment_resolves(python, tmp_path):
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    wanted = tmp_path / "environment.in"
+    wanted.write_text("\n".join(environment["dependencies"][-1]["pip"]))
+    found = resolve([str(wanted)], tmp_path, python)
+    assert set(ALL) <= set(found)
+
+
+@pytest.mark.parametrize("python", ("3.12", "3.13"))
+def test_colab_keeps_its_versions(python, tmp_path):
+    pins = [f"{name}=={version}" for name, version in COLAB.items()]
+    found = resolve(["pyproject.toml"], tmp_path, python, pins)
+    assert {name: found[name] for name in COLAB} == COLAB
+
+
+# --- What the Makefile does -------------------------------------------------------------------------------------
+
+needs_make = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+
+# Stands for a Python: tells its version, may lack venv, makes an environment that holds a copy of itself, and fails to
+# install while a file "broken" is there. Every call is noted in "calls".
+FAKE_PYTHON = """#!/bin/sh
+echo "$@" >> calls
+case "$*" in
+*sys.version_info*) echo {version};;
+*ensurepip*) exit {ensurepip};;
+"-m venv --clear "*) rm -rf "$4"; mkdir -p "$4/bin"; cp "$0" "$4/bin/python";;
+*"pip "*) test ! -e broken;;
+esac
+"""
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of what `make` reads, and `make` there."""
+    for name in ("Makefile", "pyproject.toml", "requirements.lock", "requirements-backends.txt", "README.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    for notebook in ROOT.glob("notebooks/*.ipynb"):
+        shutil.copy(notebook, tmp_path / "notebooks")
+    # Of a `make test` around these tests, nothing must reach the make that is tested.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", "REPO"))}
+
+    def make(*arguments):
+        return subprocess.run(["make", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    make.folder = tmp_path
+    return make
+
+
+def fake_python(folder, version="3.12.1", ensurepip=0):
+    path = folder / "fakepython"
+    path.write_text(FAKE_PYTHON.format(version=version, ensurepip=ensurepip))
+    path.chmod(0o755)
+    return "PYTHON=./fakepython"
+
+
+@needs_make
+def test_help_lists_every_target(copy):
+    done = copy()
+    assert done.returncode == 0, done.stderr
+    listed = re.findall(r"^make (\S+) +\S", done.stdout, re.MULTILINE)
+    assert listed == [line.split()[1] for line in copy("help").stdout.splitlines()]
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    assert sorted(listed) == sorted(phony)
+
+
+@needs_make
+@pytest.mark.parametrize("version", ("2.7.18", "3.10.13", "3.14.0", "3.1.1"))
+def test_wrong_python_stops_in_one_line(copy, version):
+    done = copy("run", fake_python(copy.folder, version))
+    assert done.returncode
+    (line,) = done.stderr.splitlines()
+    for part in (f"Python {version}", "3.11, 3.12 or 3.13", "make run PYTHON=python3.12"):
+        assert part in line
+    assert not (copy.folder / ".venv").exists()
+
+
+@needs_make
+def test_missing_python_stops_in_one_line(copy):
+    (line,) = copy("test", "PYTHON=./none").stderr.splitlines()
+    assert "./none is not to be found" in line
+
+
+@needs_make
+def test_missing_venv_stops_in_one_line(copy):
+    done = copy("run", fake_python(copy.folder, "3.13.5", ensurepip=1))
+    assert done.returncode
+    (line,) = done.stderr.splitlines()
+    assert "apt install python3-venv (or python3.13-venv)" in line
+    assert not (copy.folder / ".venv").exists()
+
+
+@needs_make
+@pytest.mark.parametrize(
+    ("stamp", "source"),
+    ((".venv/.stamp", "requirements.lock"), (".venv-backends/.stamp", "requirements-backends.txt")),
+)
+def test_half_made_environment_is_made_again(copy, stamp, source):
+    python = fake_python(copy.folder)
+    broken, calls = copy.folder / "broken", copy.folder / "calls"
+    broken.touch()
+    assert copy(stamp, python).returncode
+    assert not (copy.folder / stamp).exists()
+    broken.unlink()
+    assert copy(stamp, python).returncode == 0
+    assert calls.read_text().count("-m venv --clear") == 2
+    installs = [line for line in calls.read_text().splitlines() if "install" in line]
+    assert f"-r {source}" in installs[-2]
+    assert installs[-1].endswith("--no-deps --no-build-isolation -e .")
+
+    # Whole: nothing to do, and the Python that made it need not be there any more.
+    calls.unlink()
+    assert copy(stamp, "PYTHON=./none").returncode == 0
+    assert not calls.exists()
+
+    # Out of date: brought up to date in place; when that fails, it counts as half-made.
+    later = (copy.folder / stamp).stat().st_mtime + 10
+    os.utime(copy.folder / source, (later, later))
+    broken.touch()
+    assert copy(stamp, python).returncode
+    assert "-m venv" not in calls.read_text()
+    assert not (copy.folder / stamp).exists()
+
+
+def public_text(folder):
+    files = [folder / "pyproject.toml", folder / "README.md", *sorted(folder.glob("notebooks/*.ipynb"))]
+    return {file.name: file.read_text(encoding="utf-8") for file in files}
+
+
+def count(text, name):
+    return len(re.findall(rf"(?<![\w.-]){re.escape(name)}(?:\.git)?(?![\w-]|\.\w)", text))
+
+
+@needs_make
+def test_name_is_set_everywhere(copy):
+    readme = copy.folder / "README.md"
+    cases = f"{NAME} {NAME}. git@github.com:{NAME}.git https://github.com/{NAME}/blob x{NAME} {NAME}s {NAME}.x\n{NAME}"
+    readme.write_text(readme.read_text(encoding="utf-8") + cases, encoding="utf-8")
+    before = public_text(copy.folder)
+    for new, old in (("some-one/a.b_c", NAME), ("some-one/a.b_c", "some-one/a.b_c"), ("o/r", "some-one/a.b_c")):
+        done = copy("name", f"REPO={new}")
+        assert done.returncode == 0, done.stderr
+        for name, text in public_text(copy.folder).items():
+            assert count(text, new) == count(before[name], NAME), name
+            assert new == old or not count(text, old), name
+    assert tomllib.loads((copy.folder / "pyproject.toml").read_text())["project"]["urls"]["Repository"].endswith("/o/r")
+    expected = f"o/r o/r. git@github.com:o/r.git https://github.com/o/r/blob x{NAME} {NAME}s {NAME}.x\no/r"
+    assert readme.read_text(encoding="utf-8").endswith(expected)
+    for notebook in copy.folder.glob("notebooks/*.ipynb"):
+        json.loads(notebook.read_text(encoding="utf-8"))
+    assert not list(copy.folder.rglob("*.new"))
+
+
+@needs_make
+@pytest.mark.parametrize("name", ("", "name", "owner/", "/name", "a/b/c", "a b/c", "a/b'c", "a/b;c", "-a/b", "a/b.git"))
+def test_malformed_name_stops_in_one_line(copy, name):
+    before = public_text(copy.folder)
+    done = copy("name", f"REPO={name}") if name else copy("name")
+    assert done.returncode
+    (line,) = done.stderr.splitlines()
+    assert "make name REPO=owner/name" in line
+    assert public_text(copy.folder) == before
+
+
+def test_all_places_have_the_same_name():
+    # Links by which a reader gets this repository's own files; links to other people's code have other forms.
+    own = re.compile(
+        r"(?:colab\.research\.google\.com/github/|git\+https://github\.com/|clone https://github\.com/)([\w.-]+/[\w.-]+)"
+    )
+    for file, text in public_text(ROOT).items():
+        for found in own.findall(text):
+            assert found.removesuffix(".git").rstrip(".") == NAME, file
+        assert NAME == "OWNER/REPO" or not count(text, "OWNER/REPO"), file
