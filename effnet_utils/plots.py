@@ -119,7 +119,7 @@ def stages(rows, title):
     fig, ax = figure(size=(7.2, 2.9))
     left, tallest = 0.0, max(side for _, side, _ in rows)
     for index, (name, side, channels) in enumerate(rows):
-        width = 2.0 + channels**0.5 / 2.5
+        width = 3.0 + channels**0.5 / 2.5
         ax.add_patch(
             mpl.patches.Rectangle(
                 (left, -side / 2), width, side, facecolor=COLORS[5], edgecolor=COLORS[0], alpha=0.35 + 0.05 * index
@@ -127,8 +127,8 @@ def stages(rows, title):
         )
         center = left + width / 2
         ax.text(center, tallest / 2 + 0.03 * tallest, name, ha="center", va="bottom", fontsize=9)
-        ax.text(center, -tallest / 2 - 0.03 * tallest, f"{side}×{side}\n×{channels}", ha="center", va="top", fontsize=9)
-        left += width + 2.2
+        ax.text(center, -tallest / 2 - 0.03 * tallest, f"{side}×{side}\n×{channels}", ha="center", va="top", fontsize=8)
+        left += width + 2.6
     ax.set(xlim=(-1, left), ylim=(-0.82 * tallest, 0.68 * tallest), title=title)
     ax.set_axis_off()
     return fig
