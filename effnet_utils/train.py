@@ -156,10 +156,10 @@ def prepare(model, recipe, learning_rate, steps):
             # Only where a skip is added: without one the block must pass something on.
             if name.endswith("_add"):
                 gamma = model.get_layer(name.replace("_add", "_project_bn")).gamma
-                gamma.assign(keras.ops.zeros_like(gamma))
+                gamma.assign(keras.ops.zeros(gamma.shape))
     if recipe.zero_classifier:
         kernel = model.get_layer("predictions").kernel
-        kernel.assign(keras.ops.zeros_like(kernel))
+        kernel.assign(keras.ops.zeros(kernel.shape))
     optimizer = keras.optimizers.AdamW(OneCycle(learning_rate, steps, recipe.warmup), weight_decay=recipe.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
