@@ -48,8 +48,8 @@ test-backends: .venv-backends/.stamp  ## run the model on JAX and on PyTorch, in
 notebooks: .venv/.stamp  ## make the published notebooks anew
 	.venv/bin/python notebooks/publish.py
 
-bench: .venv/.stamp  ## run the benchmarks
-	@for script in benchmarks/*.py; do echo "$$script"; .venv/bin/python "$$script" || exit 1; done
+bench: .venv/.stamp  ## compare the training speed with keras.applications
+	.venv/bin/python benchmarks/fit_ratio.py
 
 # Keeps the versions already locked where the ranges allow; LOCK=--upgrade takes the newest.
 lock: .venv/.stamp  ## lock the versions of all packages anew from pyproject.toml; the newest by LOCK=--upgrade
