@@ -2,8 +2,8 @@
 PYTHON ?= python3
 
 # What fits a laptop's CPU: drawn images need no download, the layout with the least arithmetic takes a few minutes
-# for four epochs, and small batches make enough steps in so few. On a GPU: make run ARGS="-p dataset=cifar10 ..."
-CPU_VALUES = -p dataset=toy -p epochs=4 -p layout=cifar-fast -p batch_size=64
+# for three epochs, and small batches make enough steps in so few. On a GPU: make run ARGS="-p dataset=cifar10 ..."
+CPU_VALUES = -p dataset=toy -p epochs=3 -p layout=cifar-fast -p batch_size=64
 
 PIP_INSTALL = -m pip --disable-pip-version-check install -q
 

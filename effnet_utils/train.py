@@ -17,7 +17,7 @@ from effnet_utils.scaling import VARIANTS
 class Recipe:
     """How to train from scratch in about ten epochs. Every value can be changed by ``overrides``.
 
-    Sources of the values: the pilot runs in ``records/`` where a comment says "pilot", else the paper named.
+    The reasons stand beside the values; layout and peak rate come from the pilot runs in ``records/``.
     """
 
     # One cycle: the rate climbs to its peak in the first fifth of the steps and falls to zero in the rest.
