@@ -33,7 +33,7 @@ def open_output_dir(output_dir, notebook):
 
     Copy with: project_path.
     """
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     folder = project_path(output_dir or Path("runs") / notebook / stamp)
     if (folder / "record.json").exists():
         raise ValueError(f"output_dir {folder} already holds a record; choose another folder, or move the record away")
