@@ -25,7 +25,7 @@ problem = $(shell \
 new_venv = $(if $(wildcard $1/.stamp),,$(if $(problem),$(error $(problem))))if test -e $1/.stamp; \
 	then rm $1/.stamp; else $(PYTHON) -m venv --clear $1; fi
 
-.PHONY: help run test lint test-backends notebooks bench lock name clean
+.PHONY: help run test lint test-backends test-colab notebooks full bench lock badges clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -45,8 +45,18 @@ test-backends: .venv-backends/.stamp  ## run the model on JAX and on PyTorch, in
 	KERAS_BACKEND=jax .venv-backends/bin/python -m pytest --confcutdir=tests/backends tests/backends
 	KERAS_BACKEND=torch .venv-backends/bin/python -m pytest --confcutdir=tests/backends tests/backends
 
-notebooks: .venv/.stamp  ## make the published notebooks anew
-	.venv/bin/python notebooks/publish.py
+# Each Python in an environment with Colab's versions; the notebooks' set-up cell installs the package from a git URL.
+COLAB_PYTHONS = 3.12 3.13
+test-colab: .venv/.stamp  ## run each notebook alone as on Colab; one Python by COLAB_PYTHONS=3.13
+	COLAB_PYTHONS="$(COLAB_PYTHONS)" .venv/bin/python -m pytest tests/colab.py $(ARGS)
+
+notebooks: .venv/.stamp  ## execute the notebooks and store them again, all but 07; one by NB=04
+	.venv/bin/python notebooks/publish.py $(NB)
+
+full: .venv/.stamp  ## execute a long notebook with its defaults and store it: make full NB=07 ARGS="-p layout=cifar-fast"
+	$(if $(NB),,$(error name the notebook: make full NB=07))
+	.venv/bin/python -m effnet_utils run $(NB) -o runs/full/$(NB) --force $(ARGS)
+	.venv/bin/python notebooks/publish.py runs/full/$(NB)/$(NB)_*.ipynb
 
 bench: .venv/.stamp  ## compare the training speed with keras.applications
 	.venv/bin/python benchmarks/fit_ratio.py
@@ -56,8 +66,8 @@ lock: .venv/.stamp  ## lock the versions of all packages anew from pyproject.tom
 	.venv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-python-downloads \
 		--generate-hashes --no-header --no-annotate -q -o requirements.lock $(LOCK)
 
-name:  ## set the repository's public name everywhere: make name REPO=owner/name
-	$(if $(repo_fits),,$(error REPO is $(quoted_repo); expected: make name REPO=owner/name))
+badges:  ## set the repository's public name everywhere: make badges REPO=owner/name
+	$(if $(repo_fits),,$(error REPO is $(quoted_repo); expected: make badges REPO=owner/name))
 	@old=$$(sed -n 's,^Repository = "https://github.com/\(.*\)"$$,\1,p' pyproject.toml | sed 's,[.],[.],g'); \
 	test -n "$$old" || { echo "pyproject.toml names no Repository on GitHub" >&2; exit 1; }; \
 	edge='[^A-Za-z0-9_.-]'; \

@@ -93,14 +93,42 @@ def read_record(name):
 
     Copy with: nothing.
     """
-    package = Path(__file__).parent
-    # Installed, the records lie inside the package; in a checkout they lie beside it.
-    folders = [package / "_data" / "records", package.parent / "records"]
+    folders = _shipped("records")
     for folder in folders:
         if (folder / f"{name}.json").is_file():
             return json.loads((folder / f"{name}.json").read_text())
     known = sorted({path.stem for folder in folders for path in folder.glob("*.json")})
     raise FileNotFoundError(f"there is no record {name!r}; records: {', '.join(known) or 'none'}")
+
+
+def read_published(table):
+    """A table of published figures, as ``data/published.json`` holds it.
+
+    Args:
+        table: name, e.g. "imagenet_v5" (the paper's table 2 in its fifth version).
+
+    Returns:
+        dict: ``source`` (full citation), ``where`` (table or section), ``columns`` (meaning and unit of each), ``rows``
+        (dict of dicts, by model).
+
+    Raises:
+        KeyError: no such table; lists those there are.
+
+    Copy with: nothing.
+    """
+    path = next(folder / "published.json" for folder in _shipped("data") if (folder / "published.json").is_file())
+    published = json.loads(path.read_text())
+    if table not in published["tables"]:
+        raise KeyError(f"there is no table {table!r}; tables: {', '.join(published['tables'])}")
+    found = published["tables"][table]
+    return {**found, "source": published["sources"][found["source"]]}
+
+
+def _shipped(name):
+    """Where the project's files lie: installed, inside the package; in a checkout, beside it."""
+    package = Path(__file__).parent
+    inside = {"records": package / "_data" / "records", "data": package / "_data"}
+    return inside[name], package.parent / name
 
 
 def environment():

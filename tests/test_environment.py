@@ -109,7 +109,7 @@ def test_backends_use_the_locked_versions():
             assert requirements == pins[name], f"{name}: requirements-backends.txt and requirements.lock differ"
 
 
-def test_wheel_holds_the_records(tmp_path):
+def test_wheel_holds_the_records_and_the_published_figures(tmp_path):
     # The notebooks quote them, in Colab too, where only the installed package is there.
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
@@ -119,6 +119,7 @@ def test_wheel_holds_the_records(tmp_path):
         tracked = {path for path in (ROOT / file).rglob("*") if path.suffix in (".py", ".json", ".csv")}
         prefix = "" if file == "effnet_utils" else "effnet_utils/_data/"
         assert {prefix + path.relative_to(ROOT).as_posix() for path in tracked} <= inside
+    assert "effnet_utils/_data/published.json" in inside
 
 
 # --- What the package index makes of it -------------------------------------------------------------------------
@@ -282,7 +283,7 @@ def test_name_is_set_everywhere(copy):
     readme.write_text(readme.read_text(encoding="utf-8") + cases, encoding="utf-8")
     before = public_text(copy.folder)
     for new, old in (("some-one/a.b_c", NAME), ("some-one/a.b_c", "some-one/a.b_c"), ("o/r", "some-one/a.b_c")):
-        done = copy("name", f"REPO={new}")
+        done = copy("badges", f"REPO={new}")
         assert done.returncode == 0, done.stderr
         for name, text in public_text(copy.folder).items():
             assert count(text, new) == count(before[name], NAME), name
@@ -299,10 +300,10 @@ def test_name_is_set_everywhere(copy):
 @pytest.mark.parametrize("name", ("", "name", "owner/", "/name", "a/b/c", "a b/c", "a/b'c", "a/b;c", "-a/b", "a/b.git"))
 def test_malformed_name_stops_in_one_line(copy, name):
     before = public_text(copy.folder)
-    done = copy("name", f"REPO={name}") if name else copy("name")
+    done = copy("badges", f"REPO={name}") if name else copy("badges")
     assert done.returncode
     (line,) = done.stderr.splitlines()
-    assert "make name REPO=owner/name" in line
+    assert "make badges REPO=owner/name" in line
     assert public_text(copy.folder) == before
 
 

@@ -1,43 +1,22 @@
-"""Every notebook: its committed form, its run with small parameters, its marked outputs, its exercises."""
+"""Every notebook: its committed form, its run offline, its marked outputs, its exercises, what it costs."""
 
-import ast
+import json
 import re
+import statistics
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
-import yaml
-from IPython.core.inputtransformer2 import TransformerManager
+from notebook_copies import NOTEBOOKS, OFFLINE, OVERRIDES, ROOT, code_cells, prepare, read, run, solutions
 
-ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*_*.ipynb"))
-OVERRIDES = yaml.safe_load((ROOT / "tests" / "overrides.yaml").read_text())
+sys.path.insert(0, str(ROOT / "notebooks"))
+import publish  # noqa: E402
+
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-
-
-def read(path):
-    return nbformat.read(path, as_version=4)
-
-
-def code_cells(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def definitions(source):
-    """Functions, classes and constants of a source text by name, docstrings aside."""
-    found = {}
-    for node in ast.parse(TransformerManager().transform_cell(source)).body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            for inner in ast.walk(node):
-                if isinstance(inner, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(inner):
-                    inner.body = inner.body[1:]
-            found[node.name] = ast.unparse(node)
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            found[node.targets[0].id] = ast.unparse(node)
-    return found
+LESSONS = [path for path in NOTEBOOKS if path.name.split("_")[0] not in publish.LONG]
+COSTS = {}  # of the notebooks run so far: (seconds, peak gigabytes)
 
 
 def test_there_are_notebooks_and_each_has_test_values():
@@ -91,67 +70,107 @@ def test_figures_have_alt_text(path):
 @each
 def test_code_shared_with_the_package_is_the_same_code(path):
     for cell in code_cells(read(path)):
-        first = cell.source.split("\n", 1)[0]
-        if not first.startswith("# -> "):
+        if not publish.module_of(cell):
             continue
-        module = definitions((ROOT / first.removeprefix("# -> ").strip()).read_text())
-        here = definitions(cell.source)
-        assert here, f"nothing is defined under {first}"
-        for name, source in here.items():
-            assert source == module.get(name), f"{name} differs from {first.removeprefix('# -> ')}"
+        here = publish.definitions(cell.source)
+        module = publish.definitions(publish.module_of(cell).read_text())
+        assert here, f"nothing is defined in the cell {cell.source[:60]}"
+        for name, (code, _) in here.items():
+            assert code == module.get(name, (None,))[0], (
+                f"{name} in {path.name} (cell {cell.execution_count}) differs from {publish.module_of(cell).name}; "
+                f"`make notebooks NB={path.name.split('_')[0]}` takes the module's code over and executes the notebook"
+            )
 
 
-def solutions(notebook):
-    """(exercise cell's index, its checker's name, solution) for each exercise."""
-    found = []
-    for index, cell in enumerate(notebook.cells):
-        if "exercise" not in cell.metadata.get("tags", []):
-            continue
-        answer = re.search(r"<details>.*?```python\n(.*?)```", notebook.cells[index + 1].source, re.DOTALL)
-        assert answer, f"no folded solution follows the exercise: {cell.source[:60]}"
-        found.append((index, cell.source.strip().split("\n")[-1], answer.group(1)))
-    return found
+SHARED = """# -> effnet_utils/scaling.py
+def compound_coefficients(phi, alpha=1.3, beta=1.1, gamma=1.15):
+    \"\"\"Short.\"\"\"
+    return phi
 
 
-@each
-def test_runs_with_small_parameters_and_exercises_have_teeth(path, tmp_path):
-    """papermill runs the notebook; each stub fails its checker, each folded solution passes it."""
-    notebook, values = read(path), OVERRIDES[path.stem]
-    exercises = solutions(notebook)
-    for index, check, answer in reversed(exercises):
-        notebook.cells.insert(index + 1, nbformat.v4.new_code_cell(f"{answer}\n\n{check}"))
-    source, target = tmp_path / path.name, tmp_path / "executed.ipynb"
-    nbformat.write(notebook, source)
-    parameters = values.get("parameters", {})
-    if "output_dir" in papermill.inspect_notebook(str(source)):
-        parameters = {**parameters, "output_dir": str(tmp_path / "out")}
-    papermill.execute_notebook(
-        str(source),
-        str(target),
-        parameters=parameters,
-        kernel_name="python3",
-        progress_bar=False,
-        execution_timeout=values["cell_timeout"],
+STEPS = 1"""
+
+
+def test_a_changed_constant_is_seen_and_taken_over():
+    cell = nbformat.v4.new_code_cell(SHARED)
+    module = publish.definitions((ROOT / "effnet_utils" / "scaling.py").read_text())
+    assert publish.definitions(cell.source)["compound_coefficients"][0] != module["compound_coefficients"][0]
+    publish.take_over(cell)
+    assert publish.definitions(cell.source)["compound_coefficients"][0] == module["compound_coefficients"][0]
+    assert cell.source.startswith("# -> effnet_utils/scaling.py\ndef compound_coefficients(phi, alpha=1.2,")
+    assert '"""Short."""' in cell.source and cell.source.endswith("STEPS = 1")
+    blocks = (ROOT / "effnet_utils" / "blocks.py").read_text()
+    cell = nbformat.v4.new_code_cell(
+        "# -> effnet_utils/blocks.py\n@dataclass\nclass BlockArgs:\n    strides: int = 2\n\n\nOTHER = 3"
     )
-    results = [
-        [output.data["text/plain"] for output in cell.outputs if output.output_type == "execute_result"]
-        for cell in code_cells(read(target))
-    ]
-    verdicts = [result[-1] for result in results if result and result[-1] in ("True", "False")]
-    assert verdicts == ["False", "True"] * len(exercises)
+    publish.take_over(cell)
+    assert publish.definitions(cell.source)["BlockArgs"][0] == publish.definitions(blocks)["BlockArgs"][0]
+    assert cell.source.count("@dataclass") == 1 and cell.source.endswith("OTHER = 3")
+
+
+def test_the_network_is_off_in_the_runs():
+    asks = "import urllib.request as r\nr.urlopen('http://192.0.2.1', timeout=2)"
+    done = subprocess.run(
+        [sys.executable, "-c", asks], env={"PYTHONPATH": str(OFFLINE)}, capture_output=True, text=True
+    )
+    assert "the network is off in this test; something asked for 192.0.2.1" in done.stderr
 
 
 @each
-def test_marked_outputs_are_reproduced(path, tmp_path):
-    """nbval runs a copy with small parameters and compares the outputs of the cells marked NBVAL_CHECK_OUTPUT."""
-    values, copy = OVERRIDES[path.stem], tmp_path / path.name
-    parameters = values.get("parameters", {})
-    if "output_dir" in papermill.inspect_notebook(str(path)):
-        parameters = {**parameters, "output_dir": str(tmp_path / "out")}
-    papermill.execute_notebook(str(path), str(copy), parameters=parameters, prepare_only=True, progress_bar=False)
-    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q", "-p", "no:cacheprovider"]
-    command += [f"--nbval-cell-timeout={values['cell_timeout']}", f"--rootdir={tmp_path}", str(copy)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:]
-    cells = len(code_cells(read(copy)))
-    assert f"{cells} passed" in done.stdout
+def test_runs_offline_marked_outputs_agree_and_exercises_have_teeth(path, tmp_path):
+    """nbval runs a copy alone in an empty folder; each stub fails its checker, each folded solution passes it."""
+    COSTS[path.stem] = run(prepare(path, tmp_path), sys.executable, {"PYTHONPATH": str(OFFLINE)})
+
+
+# --- What a notebook says of itself -------------------------------------------------------------------------------
+
+
+def row(path):
+    """A notebook's line of the table: cells, median lines, marked, figures, with alt text, exercises."""
+    notebook = read(path)
+    cells = code_cells(notebook)
+    # Lines of code: neither blank nor only a comment.
+    lines = statistics.median(len(re.findall(r"^\s*[^\s#]", cell.source, re.M)) for cell in cells)
+    figures = [o for cell in cells for o in cell.outputs if "image/png" in o.get("data", {})]
+    with_text = [o for o in figures if o.metadata.get("image/png", {}).get("alt", "").strip()]
+    marked = publish.marked_outputs(notebook)
+    return len(cells), lines, len(marked), len(figures), len(with_text), len(solutions(notebook))
+
+
+def test_table(capsys):
+    """Prints what there is to know of each notebook; seconds and memory of those that ran in this session."""
+    titles = ("notebook", "cells", "median lines", "marked", "figures", "with alt text", "exercises", "s", "peak MB")
+    template = "{:28}{:>7}{:>14}{:>8}{:>9}{:>15}{:>11}{:>6}{:>9}"
+    with capsys.disabled():
+        print("\n\n" + template.format(*titles))
+        for path in NOTEBOOKS:
+            seconds, gigabytes = COSTS.get(path.stem, (None, None))
+            costs = ("-", "-") if seconds is None else (round(seconds), round(1000 * gigabytes))
+            print(template.format(path.stem, *row(path), *costs))
+        if COSTS:
+            print("exercises: each stub gave False, each folded solution True, in the notebooks with seconds")
+    for path in NOTEBOOKS:
+        cells, lines, marked, figures, with_text, exercises = row(path)
+        assert lines <= 8 and with_text == figures, path.name
+        if path in LESSONS and not path.name.startswith("00_"):
+            assert marked and figures and 2 <= exercises <= 3, path.name
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_stated_minutes_and_memory_are_those_of_the_record(path):
+    measured = json.loads(publish.COSTS.read_text())["notebooks"][path.stem]
+    seconds, gigabytes = publish.stated(read(path))
+    assert 0.5 < measured["seconds"] / seconds < 1.5, f"{path.name} states {seconds} s, the record {measured}"
+    assert 0.5 < measured["peak_gb"] / gigabytes < 1.5, f"{path.name} states {gigabytes} GB, the record {measured}"
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_stated_minutes_and_memory_hold_here(path):
+    """Machines differ in speed, so minutes are compared after dividing by the median of all notebooks run here."""
+    if path.stem not in COSTS:
+        pytest.skip("this notebook was not run in this session")
+    here = [COSTS[other.stem][0] / publish.stated(read(other))[0] for other in LESSONS if other.stem in COSTS]
+    seconds, gigabytes = publish.stated(read(path))
+    assert 0.5 < COSTS[path.stem][1] / gigabytes < 1.5, f"{path.name} states {gigabytes} GB: {COSTS[path.stem]}"
+    ratio = COSTS[path.stem][0] / seconds / statistics.median(here)
+    assert ratio < 1.5, f"{path.name} states {seconds:.0f} s and took {COSTS[path.stem][0]:.0f} s here"

@@ -1,0 +1,85 @@
+"""Copies of the notebooks as the tests run them: small parameters, exercises put to the test, costs noted."""
+
+import json
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import nbformat
+import papermill
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*_*.ipynb"))
+OVERRIDES = yaml.safe_load((ROOT / "tests" / "overrides.yaml").read_text())
+OFFLINE = ROOT / "tests" / "offline"
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def solutions(notebook):
+    """(exercise cell's index, its checker's call, solution) for each exercise."""
+    found = []
+    for index, cell in enumerate(notebook.cells):
+        if "exercise" not in cell.metadata.get("tags", []):
+            continue
+        answer = re.search(r"<details>.*?```python\n(.*?)```", notebook.cells[index + 1].source, re.DOTALL)
+        assert answer, f"no folded solution follows the exercise: {cell.source[:60]}"
+        found.append((index, cell.source.strip().split("\n")[-1], answer.group(1)))
+    return found
+
+
+def _expecting(source, printed):
+    """A cell that nbval compares."""
+    cell = nbformat.v4.new_code_cell(f"# NBVAL_CHECK_OUTPUT\n{source}")
+    cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=printed)]
+    return cell
+
+
+def prepare(path, folder):
+    """Write a copy into ``folder``: parameters from overrides.yaml; after each exercise the verdict on the stub
+    (False) and on the folded solution put in its place (True), for nbval to compare; a last cell that notes the memory.
+
+    Returns its path.
+    """
+    target, values = folder / path.name, OVERRIDES[path.stem].get("parameters", {})
+    if "output_dir" in papermill.inspect_notebook(str(path)):
+        values = {**values, "output_dir": str(folder / "out")}
+    papermill.execute_notebook(str(path), str(target), parameters=values, prepare_only=True, progress_bar=False)
+    notebook = read(target)
+    for index, check, answer in reversed(solutions(notebook)):
+        quiet = f"import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()):\n    verdict = {check}\n"
+        notebook.cells[index + 1 : index + 1] = [
+            _expecting("print(_)", "False\n"),
+            nbformat.v4.new_code_cell(answer),
+            _expecting(f"{quiet}print(verdict)", "True\n"),
+        ]
+    note = "import json, pathlib\nfrom effnet_utils.records import peak_memory_gb\n"
+    note += f"_ = pathlib.Path({str(folder / 'cost.json')!r}).write_text(json.dumps(peak_memory_gb()))"
+    notebook.cells.append(nbformat.v4.new_code_cell(note))
+    nbformat.write(notebook, target)
+    return target
+
+
+def run(copy, python, environment):
+    """nbval runs a copy alone in its folder and compares the cells marked NBVAL_CHECK_OUTPUT.
+
+    Returns (seconds, peak gigabytes); fails the test when a cell fails or differs, or did not run.
+    """
+    limit = OVERRIDES[copy.stem]["cell_timeout"]
+    command = [python, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q", "-p", "no:cacheprovider"]
+    command += [f"--nbval-cell-timeout={limit}", f"--rootdir={copy.parent}", str(copy)]
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=copy.parent, capture_output=True, text=True, env=os.environ | environment)
+    seconds = time.perf_counter() - start
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert f"{len(code_cells(read(copy)))} passed" in done.stdout
+    return seconds, json.loads((copy.parent / "cost.json").read_text())
