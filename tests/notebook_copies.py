@@ -39,7 +39,7 @@ def solutions(notebook):
 
 def _expecting(source, printed):
     """A cell that nbval compares."""
-    cell = nbformat.v4.new_code_cell(f"# NBVAL_CHECK_OUTPUT\n{source}")
+    cell = nbformat.v4.new_code_cell(f"# NBVAL_CHECK_OUTPUT\n{source}", execution_count=1)
     cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=printed)]
     return cell
 
@@ -56,11 +56,12 @@ def prepare(path, folder):
     papermill.execute_notebook(str(path), str(target), parameters=values, prepare_only=True, progress_bar=False)
     notebook = read(target)
     for index, check, answer in reversed(solutions(notebook)):
-        quiet = f"import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()):\n    verdict = {check}\n"
+        ask = "import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()):\n"
+        ask += f"    verdict = {check}\nprint(verdict)"
         notebook.cells[index + 1 : index + 1] = [
-            _expecting("print(_)", "False\n"),
+            _expecting(ask, "False\n"),
             nbformat.v4.new_code_cell(answer),
-            _expecting(f"{quiet}print(verdict)", "True\n"),
+            _expecting(ask, "True\n"),
         ]
     note = "import json, pathlib\nfrom effnet_utils.records import peak_memory_gb\n"
     note += f"_ = pathlib.Path({str(folder / 'cost.json')!r}).write_text(json.dumps(peak_memory_gb()))"

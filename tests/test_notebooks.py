@@ -122,6 +122,30 @@ def test_runs_offline_marked_outputs_agree_and_exercises_have_teeth(path, tmp_pa
     COSTS[path.stem] = run(prepare(path, tmp_path), sys.executable, {"PYTHONPATH": str(OFFLINE)})
 
 
+@pytest.mark.parametrize(
+    ("stub", "solution", "printed", "fails"),
+    [("0", "1", "3", 0), ("1", "1", "3", 1), ("0", "2", "3", 1), ("0", "1", "4", 1)],
+    ids=["right", "stub passes", "solution fails", "marked output differs"],
+)
+def test_the_run_has_teeth(stub, solution, printed, fails, tmp_path, monkeypatch):
+    cell, text = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
+    output = nbformat.v4.new_output("stream", name="stdout", text=f"{printed}\n")
+    exercise = f"def one():\n    return {stub}\n\n\ndef check_one():\n    return one() == 1\n\n\ncheck_one()"
+    cells = [cell("# NBVAL_CHECK_OUTPUT\nprint(3)", outputs=[output], execution_count=1)]
+    cells += [cell(exercise, metadata={"tags": ["exercise"]})]
+    cells += [text(f"<details>\n```python\ndef one():\n    return {solution}\n```\n</details>")]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    (tmp_path / "source").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "source" / "small.ipynb")
+    monkeypatch.setitem(OVERRIDES, "small", {"cell_timeout": 60})
+    copy = prepare(tmp_path / "source" / "small.ipynb", tmp_path)
+    if not fails:
+        assert run(copy, sys.executable, {})[1] > 0
+        return
+    with pytest.raises(AssertionError, match=f"{fails} failed"):
+        run(copy, sys.executable, {})
+
+
 # --- What a notebook says of itself -------------------------------------------------------------------------------
 
 
