@@ -196,5 +196,6 @@ def test_stated_minutes_and_memory_hold_here(path):
     here = [COSTS[other.stem][0] / publish.stated(read(other))[0] for other in LESSONS if other.stem in COSTS]
     seconds, gigabytes = publish.stated(read(path))
     assert 0.5 < COSTS[path.stem][1] / gigabytes < 1.5, f"{path.name} states {gigabytes} GB: {COSTS[path.stem]}"
-    ratio = COSTS[path.stem][0] / seconds / statistics.median(here)
+    # pytest, nbval and two kernels' starts take a few seconds of their own, more than 00 itself.
+    ratio = (COSTS[path.stem][0] - 10) / seconds / statistics.median(here)
     assert ratio < 1.5, f"{path.name} states {seconds:.0f} s and took {COSTS[path.stem][0]:.0f} s here"
