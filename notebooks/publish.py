@@ -128,7 +128,7 @@ def _joined(outputs):
 def marked_outputs(notebook):
     """What the cells marked NBVAL_CHECK_OUTPUT print, by their source."""
     return {
-        cell.source: [output.get("text", output.get("data", {}).get("text/plain")) for output in cell.outputs]
+        cell.source: "".join(output.get("text") or output.data["text/plain"] for output in cell.outputs)
         for cell in notebook.cells
         if cell.cell_type == "code" and cell.source.startswith("# NBVAL_CHECK_OUTPUT")
     }
