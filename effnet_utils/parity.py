@@ -54,14 +54,17 @@ def copy_weights(source, target):
         {part.name: part for part in model.layers if part.weights and not isinstance(part, keras.layers.Normalization)}
         for model in (source, target)
     )
-    for name in {**given, **wanted}:
-        for model, found in ((source, given), (target, wanted)):
-            if name not in found:
-                raise ValueError(f"layer {name!r} has weights and no partner: {model.name!r} has no such layer")
-        shapes = [[tuple(weight.shape) for weight in found[name].weights] for found in (given, wanted)]
+    for here, found, there, other in (("source", given, "target", wanted), ("target", wanted, "source", given)):
+        for name in found:
+            if name not in other:
+                raise ValueError(
+                    f"layer {name!r} of the {here} has weights and no partner: the {there} has no such layer"
+                )
+    for name, layer in wanted.items():
+        shapes = [[tuple(weight.shape) for weight in part.weights] for part in (given[name], layer)]
         if shapes[0] != shapes[1]:
             raise ValueError(
-                f"layer {name!r} has weights of shapes {shapes[0]} in the source and {shapes[1]} in the target"
+                f"layer {name!r} has weights of shapes {shapes[0]} in the source, {shapes[1]} in the target"
             )
     for name, layer in wanted.items():
         layer.set_weights(given[name].get_weights())
