@@ -41,7 +41,8 @@ lint: .venv/.stamp  ## check the style only
 	.venv/bin/python -m ruff format --check
 
 # conftest.py and plugins of the main tests may need TensorFlow, which this environment does not have.
-test-backends: .venv-backends/.stamp  ## run the model on JAX and on PyTorch, in an environment without TensorFlow
+test-backends: .venv/.stamp .venv-backends/.stamp  ## run the model on JAX and on PyTorch and compare with TensorFlow
+	KERAS_BACKEND=tensorflow .venv/bin/python tests/backends/tensorflow_maps.py
 	KERAS_BACKEND=jax .venv-backends/bin/python -m pytest --confcutdir=tests/backends tests/backends
 	KERAS_BACKEND=torch .venv-backends/bin/python -m pytest --confcutdir=tests/backends tests/backends
 

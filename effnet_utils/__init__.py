@@ -10,12 +10,15 @@ _HOME = {
     "model": ("B0_BLOCKS", "LAYOUTS", "efficientnet", "endpoints"),
     "data": ("load_cifar10", "load_toy"),
     "run": ("run_notebook",),
+    "parity": (),
 }
 __all__ = [name for names in _HOME.values() for name in names]
 
 
 def __getattr__(name):
-    """Load a public name when it is first asked for: Keras takes seconds to import, `--help` should not."""
+    """Load a public name or module when it is first asked for: Keras takes seconds to import, `--help` should not."""
+    if name in _HOME:
+        return import_module(f"effnet_utils.{name}")
     for module, names in _HOME.items():
         if name in names:
             return getattr(import_module(f"effnet_utils.{module}"), name)

@@ -1,0 +1,36 @@
+"""B0..B3 compute on the backend that KERAS_BACKEND names what they compute on TensorFlow, block by block.
+
+Each block gets TensorFlow's map as its input: a difference in the last bit grows from block to block (the seventh digit
+after one is the first after thirty), so comparing whole networks would say little.
+"""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow_maps
+
+from effnet_utils.parity import map_outputs
+
+
+def expected_maps(variant, model):
+    if keras.backend.backend() == "tensorflow":
+        return tensorflow_maps.maps(model)  # here the test says that the network can be cut into its blocks
+    assert tensorflow_maps.FILE.is_file(), f"{tensorflow_maps.FILE} is missing; `make test-backends` writes it"
+    stored = np.load(tensorflow_maps.FILE)
+    return {name.split()[1]: stored[name] for name in stored.files if name.split()[0] == variant}
+
+
+@pytest.mark.parametrize("variant", tensorflow_maps.VARIANTS)
+def test_each_block_gives_tensorflows_map(variant, capsys):
+    model = tensorflow_maps.build(variant)
+    expected, ends = expected_maps(variant, model), map_outputs(model)
+    assert list(expected) == list(ends)
+    differences, image, given = {}, model.input, tensorflow_maps.IMAGES
+    for name, end in ends.items():
+        found = keras.ops.convert_to_numpy(keras.Model(image, end)(given, training=False))
+        differences[name] = np.abs(found - expected[name]).max() / expected[name].std()
+        image, given = end, expected[name]
+    worst = max(differences, key=differences.get)
+    with capsys.disabled():
+        print(f"\n{keras.backend.backend()} {variant}: at most {differences[worst]:.1e} of the spread ({worst})")
+    assert differences[worst] <= 1e-5, differences
