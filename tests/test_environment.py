@@ -44,7 +44,7 @@ def by_name(lines):
 
 
 CORE = by_name(PROJECT["dependencies"])
-ALL = by_name(PROJECT["dependencies"] + EXTRAS["notebooks"] + EXTRAS["dev"])
+ALL = by_name(PROJECT["dependencies"] + EXTRAS["notebooks"] + EXTRAS["pretrained"] + EXTRAS["dev"])
 
 
 def lock_entries():
@@ -120,6 +120,8 @@ def test_wheel_holds_the_records_and_the_published_figures(tmp_path):
         prefix = "" if file == "effnet_utils" else "effnet_utils/_data/"
         assert {prefix + path.relative_to(ROOT).as_posix() for path in tracked} <= inside
     assert "effnet_utils/_data/published.json" in inside
+    photos = {f"effnet_utils/_data/photos/{path.name}" for path in (ROOT / "data" / "photos").iterdir()}
+    assert photos and photos <= inside
 
 
 # --- What the package index makes of it -------------------------------------------------------------------------
