@@ -77,10 +77,6 @@ def settings(model, expected):
     return next((f"{key} {a[key]} for {b[key]}" for key in a if key in b and a[key] != b[key]), "")
 
 
-def _config(layer):
-    return {key: value for key, value in layer.get_config().items() if key in SETTINGS}
-
-
 def drop_rates(model, expected):
     a, b = (
         {part.name: round(part.rate, 12) for part in net.layers if isinstance(part, keras.layers.Dropout)}

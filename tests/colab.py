@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from notebook_copies import NOTEBOOKS, ROOT, prepare, run
+from notebook_copies import NOTEBOOKS, ROOT, code_cells, prepare, read, run
 from packaging.requirements import Requirement
 from test_environment import COLAB, EXTRAS
 
@@ -81,10 +81,7 @@ def test_runs_as_on_colab(path, colab, tmp_path):
 
 def test_set_up_cell_says_that_the_name_is_not_set(colab, tmp_path):
     python, variables = colab
-    import nbformat
-
-    first = next(cell for cell in nbformat.read(NOTEBOOKS[0], as_version=4).cells if cell.cell_type == "code")
-    (tmp_path / "setup.ipy").write_text(first.source)
+    (tmp_path / "setup.ipy").write_text(code_cells(read(NOTEBOOKS[0]))[0].source)
     unset = {name: value for name, value in (os.environ | variables).items() if name != "EFFNET_UTILS_SRC"}
     ipython = [python, "-m", "IPython", "--colors=NoColor", "setup.ipy"]
     done = subprocess.run(ipython, cwd=tmp_path, env=unset, capture_output=True, text=True)
