@@ -377,22 +377,33 @@ def warn_if_scaled(images):
         )
 
 
-def augment(images, flip, shift, pad):
-    """Mirror and move images.
+def augment(images, plan):
+    """Choose images, mirror and move them, with indices alone: any backend, inside or outside a compiled graph.
 
     Args:
-        images: uint8 (n, height, width, channels).
-        flip: bool (n,), which images to mirror left to right.
-        shift: int (n, 2) in 0..2 * pad, the first row and column of each cut-out; ``pad`` means not moved.
-        pad: int >= 0, pixels added on each side by reflection before cutting out.
+        images: tensor or array (n, height, width, channels), of any dtype.
+        plan: integers (batch, 4): which image; 1 to mirror it left to right, else 0; rows and columns by which the
+            cut-out begins below and right of the image's corner, each smaller than the image's side. What lies
+            outside is the reflection at the edge.
 
     Returns:
-        uint8, the shape of ``images``.
+        Tensor (batch, height, width, channels) of the images' dtype.
 
     Copy with: nothing.
     """
-    n, height, width, _ = images.shape
-    images = np.where(flip[:, None, None, None], images[:, :, ::-1], images)
-    padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
-    return windows[np.arange(n), shift[:, 0], shift[:, 1]].transpose(0, 2, 3, 1)
+    from keras import ops
+
+    height, width, channels = images.shape[1:]
+    index, mirrored, row, column = (plan[:, k, None] for k in range(4))
+
+    def reflect(places, size):
+        return size - 1 - ops.abs(size - 1 - ops.abs(places))
+
+    rows = reflect(row + ops.arange(height, dtype="int32"), height)
+    columns = reflect(column + ops.arange(width, dtype="int32"), width)
+    columns = ops.where(mirrored == 1, width - 1 - columns, columns)
+    # Two small gathers, whole images and then pixels: one over all images would need indices beyond 32 bits.
+    first = ops.arange(ops.shape(plan)[0], dtype="int32")[:, None] * height
+    places = (first + rows)[:, :, None] * width + columns[:, None, :]
+    chosen = ops.reshape(ops.take(images, index[:, 0], axis=0), (-1, channels))
+    return ops.take(chosen, places, axis=0)

@@ -10,6 +10,7 @@ import numpy as np
 
 from effnet_utils.data import augment, check_images, warn_if_scaled
 from effnet_utils.model import LAYOUTS
+from effnet_utils.records import device_name
 from effnet_utils.scaling import VARIANTS
 
 
@@ -83,10 +84,10 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class Batches(keras.utils.PyDataset):
-    """Shuffled, augmented batches for ``fit``; the same for the same seed, in every run and on every backend.
+    """Which images a step trains on, and how each is moved; the same for the same seed, in every run and on every
+    backend. No pixel is touched here: the images lie in the memory of the ``Learner``.
 
     Args:
-        images: uint8 (n, height, width, channels).
         labels: integers (n,).
         batch_size: int; the last, smaller batch of an epoch is left out, so that shapes are fixed.
         classes: int, length of the one-hot targets.
@@ -94,24 +95,23 @@ class Batches(keras.utils.PyDataset):
         seed: int.
 
     Raises:
-        TypeError, ValueError: as in ``check_images``; a label out of range; a batch larger than the data.
+        ValueError: a label out of range; a batch larger than the data.
 
     Yields:
-        images uint8 (batch_size, height, width, channels), targets float32 (batch_size, classes).
+        plan int32 (batch_size, 4) as in ``augment``, targets float32 (batch_size, classes).
 
-    Copy with: augment, check_images, warn_if_scaled, Recipe.
+    Copy with: Recipe.
     """
 
-    def __init__(self, images, labels, batch_size, classes, recipe, seed=0):
+    def __init__(self, labels, batch_size, classes, recipe, seed=0):
         super().__init__()
-        check_images(images, labels)
         if np.min(labels) < 0 or np.max(labels) >= classes:
             raise ValueError(f"labels lie in {np.min(labels)}..{np.max(labels)}; expected 0..{classes - 1}")
-        if batch_size > len(images):
-            raise ValueError(f"batch_size is {batch_size}, but there are only {len(images)} images")
-        self.images, self.labels, self.batch_size, self.classes = images, labels, batch_size, classes
+        if batch_size > len(labels):
+            raise ValueError(f"batch_size is {batch_size}, but there are only {len(labels)} images")
+        self.labels, self.batch_size, self.classes = labels, batch_size, classes
         self.recipe, self.seed = recipe, seed
-        self.mirrored = np.random.default_rng(seed).random(len(images)) < 0.5
+        self.mirrored = np.random.default_rng(seed).random(len(labels)) < 0.5
         self.restart()
 
     def restart(self):
@@ -120,50 +120,93 @@ class Batches(keras.utils.PyDataset):
         self._shuffle()
 
     def _shuffle(self):
-        self.order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.images))
+        self.order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.labels))
 
     def __len__(self):
-        return len(self.images) // self.batch_size
+        return len(self.labels) // self.batch_size
 
     def __getitem__(self, index):
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        images, pad = self.images[chosen], self.recipe.translate
+        pad = self.recipe.translate
         # Each image is mirrored in every other epoch, half of them in the even ones.
         flip = (self.mirrored[chosen] ^ (self.epoch % 2 == 1)) & self.recipe.flip
-        shift = np.random.default_rng((self.seed, self.epoch, index)).integers(0, 2 * pad + 1, (len(chosen), 2))
+        shift = np.random.default_rng((self.seed, self.epoch, index)).integers(-pad, pad + 1, (len(chosen), 2))
         targets = np.eye(self.classes, dtype=np.float32)[self.labels[chosen]]
-        return augment(images, flip, shift, pad), targets
+        return np.column_stack([chosen, flip, shift]).astype(np.int32), targets
 
     def on_epoch_end(self):
         self.epoch += 1
         self._shuffle()
 
 
-def prepare(model, recipe, learning_rate, steps):
-    """Compile a model for training by the recipe.
+class Learner(keras.Model):
+    """A network together with its training images, for ``fit`` with ``Batches``.
+
+    The images lie in the device's memory as uint8; a step is sent a few numbers for each image, and choosing,
+    mirroring and moving are part of the compiled step. The network is ``net``: predict with it and save it; weights
+    files of the learner do not hold the images.
 
     Args:
-        model: ``keras.Model`` that ends in logits (``classifier_activation=None``).
+        net: ``keras.Model``.
+        images: uint8 (n, height, width, channels), pixels 0..255.
+
+    Raises:
+        TypeError, ValueError: as in ``check_images``.
+
+    Copy with: augment, check_images, warn_if_scaled.
+    """
+
+    def __init__(self, net, images):
+        check_images(images)
+        super().__init__()
+        self.net = net
+        self.images = keras.Variable(images, trainable=False, dtype="uint8", name="images")
+
+    def call(self, plan, training=None):
+        return self.net(augment(self.images, plan), training=training)
+
+    def save_own_variables(self, store):
+        """Nothing: the images are data, not weights."""
+
+    def load_own_variables(self, store):
+        """Nothing, as above."""
+
+
+def prepare(net, images, recipe, learning_rate, steps):
+    """A learner, compiled for training by the recipe.
+
+    XLA compiles the step on GPUs and not on CPUs, where it takes ten times the time (``benchmarks/xla.py``).
+
+    Args:
+        net: ``keras.Model`` that ends in logits (``classifier_activation=None``).
+        images: uint8 (n, height, width, channels), pixels 0..255, to be trained on.
         recipe: Recipe.
         learning_rate: float, the peak of the one-cycle schedule.
         steps: int, optimizer steps of the whole run.
 
-    Copy with: Recipe, OneCycle.
+    Returns:
+        Learner.
+
+    Copy with: Recipe, OneCycle, Learner, device_name.
     """
     if recipe.zero_last_gamma:
-        names = {layer.name for layer in model.layers}
+        names = {layer.name for layer in net.layers}
         for name in sorted(names):
             # Only where a skip is added: without one the block must pass something on.
             if name.endswith("_add"):
-                gamma = model.get_layer(name.replace("_add", "_project_bn")).gamma
+                gamma = net.get_layer(name.replace("_add", "_project_bn")).gamma
                 gamma.assign(keras.ops.zeros(gamma.shape))
     if recipe.zero_classifier:
-        kernel = model.get_layer("predictions").kernel
+        kernel = net.get_layer("predictions").kernel
         kernel.assign(keras.ops.zeros(kernel.shape))
     optimizer = keras.optimizers.AdamW(OneCycle(learning_rate, steps, recipe.warmup), weight_decay=recipe.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
-    model.compile(optimizer, loss, metrics=["accuracy"])
+    learner = Learner(net, images)
+    # "auto" leaves PyTorch uncompiled everywhere, and TensorFlow on the CPU without XLA.
+    jit_compile = "auto" if device_name().startswith("CPU") else True
+    learner.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit_compile)
+    return learner
 
 
 class EpochLines(keras.callbacks.Callback):
@@ -177,7 +220,7 @@ class EpochLines(keras.callbacks.Callback):
             seconds, and validation_loss, validation_accuracy where there is a validation set.
         compile_seconds: float, time of the first step, in which the model is compiled.
 
-    Copy with: evaluate, predict.
+    For a ``Learner``. Copy with: evaluate, predict.
     """
 
     def __init__(self, validation=None):
@@ -203,7 +246,7 @@ class EpochLines(keras.callbacks.Callback):
         }
         text = f"epoch {epoch + 1:2d}/{self.params['epochs']}  loss {row['loss']:.3f}  accuracy {row['accuracy']:.1%}"
         if self.validation is not None:
-            scores = evaluate(predict(self.model, self.validation[0]), self.validation[1])
+            scores = evaluate(predict(self.model.net, self.validation[0]), self.validation[1])
             row["validation_loss"], row["validation_accuracy"] = scores["loss"], scores["accuracy"]
             text += f"  validation {scores['accuracy']:.1%}"
         print(f"{text}  {seconds:.0f} s", flush=True)

@@ -36,8 +36,8 @@ def test_one_cycle_climbs_to_its_peak_and_falls_to_zero():
     assert float(again(33)) == float(cycle(33))
 
 
-def test_prepare_sets_zeros_and_leaves_norms_and_biases_undecayed(model):
-    train.prepare(model, train.Recipe(), 1e-3, 100)
+def test_prepare_sets_zeros_and_leaves_norms_and_biases_undecayed(model, toy):
+    learner = train.prepare(model, toy[0][0][:8], train.Recipe(), 1e-3, 100)
     with_skip = [layer.name for layer in model.layers if layer.name.endswith("_add")]
     assert len(with_skip) >= 9
     for layer in model.layers:
@@ -45,14 +45,15 @@ def test_prepare_sets_zeros_and_leaves_norms_and_biases_undecayed(model):
             zero = not keras.ops.convert_to_numpy(layer.gamma).any()
             assert zero == (layer.name.replace("project_bn", "add") in with_skip)
     assert not keras.ops.convert_to_numpy(model.get_layer("predictions").kernel).any()
-    model.optimizer.build(model.trainable_variables)
-    decayed = {v.path.split("/")[-1] for v in model.trainable_variables if model.optimizer._use_weight_decay(v)}
+    learner.optimizer.build(learner.trainable_variables)
+    decayed = {v.path.split("/")[-1] for v in learner.trainable_variables if learner.optimizer._use_weight_decay(v)}
     assert decayed == {"kernel"}
 
 
-def test_prepare_can_leave_the_weights_alone(model):
+def test_prepare_can_leave_the_weights_alone(model, toy):
     before = [keras.ops.convert_to_numpy(w).copy() for w in model.weights]
-    train.prepare(model, train.Recipe(zero_last_gamma=False, zero_classifier=False), 1e-3, 100)
+    recipe = train.Recipe(zero_last_gamma=False, zero_classifier=False)
+    train.prepare(model, toy[0][0][:8], recipe, 1e-3, 100)
     for old, new in zip(before, model.weights, strict=True):
         np.testing.assert_array_equal(old, keras.ops.convert_to_numpy(new))
 
@@ -60,11 +61,42 @@ def test_prepare_can_leave_the_weights_alone(model):
 def fit(model, toy, seed, epochs=2):
     (images, labels), _ = toy
     keras.utils.set_random_seed(seed)
-    batches = train.Batches(images[:320], labels[:320], 32, 10, train.Recipe(), seed)
-    train.prepare(model, train.Recipe(), 2e-3, epochs * len(batches))
+    batches = train.Batches(labels[:320], 32, 10, train.Recipe(), seed)
+    learner = train.prepare(model, images[:320], train.Recipe(), 2e-3, epochs * len(batches))
     lines = train.EpochLines(validation=(images[-100:], labels[-100:]))
-    model.fit(batches, epochs=epochs, verbose=0, callbacks=[lines])
+    learner.fit(batches, epochs=epochs, verbose=0, callbacks=[lines])
     return lines
+
+
+def test_a_learner_sees_the_moved_images_and_trains_its_network(model, toy):
+    (images, labels), _ = toy
+    batches = train.Batches(labels[:64], 64, 10, train.Recipe(), seed=3)
+    plan, _ = batches[0]
+    learner = train.prepare(model, images[:64], train.Recipe(zero_classifier=False), 1e-3, 10)
+    expected = model(data.augment(images[:64], plan), training=False)
+    np.testing.assert_allclose(learner(plan, training=False), expected, atol=1e-5)
+    assert [v.path for v in learner.trainable_variables] == [v.path for v in model.trainable_variables]
+
+
+def test_a_learners_weights_file_does_not_hold_the_images(model, toy, tmp_path):
+    (images, _), _ = toy
+    learner = train.prepare(model, images, train.Recipe(), 1e-3, 10)
+    learner(np.zeros((2, 4), np.int32))
+    learner.save_weights(tmp_path / "learner.weights.h5")
+    model.save_weights(tmp_path / "net.weights.h5")
+    sizes = [(tmp_path / f"{name}.weights.h5").stat().st_size for name in ("learner", "net")]
+    assert abs(sizes[0] - sizes[1]) < images.nbytes / 10
+    kernel = model.get_layer("stem_conv").kernel
+    before = keras.ops.convert_to_numpy(kernel).copy()
+    kernel.assign(kernel + 1)
+    learner.load_weights(tmp_path / "learner.weights.h5")
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(kernel), before)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(learner.images), images)
+
+
+def test_a_learner_checks_its_images(model):
+    with pytest.raises(TypeError, match="expected uint8"):
+        train.Learner(model, np.zeros((4, 32, 32, 3), np.float32))
 
 
 def test_training_lowers_the_loss_and_reports_each_epoch(model, toy, capsys):

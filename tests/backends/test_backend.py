@@ -26,10 +26,10 @@ def trained():
     model = efficientnet(
         "b0", layout="cifar-fast", classes=10, classifier_activation=None, width=0.25, depth=0.25, **recipe.builder()
     )
-    batches = Batches(images, labels, BATCH, 10, recipe)
-    prepare(model, recipe, 5e-3, EPOCHS * len(batches))
+    batches = Batches(labels, BATCH, 10, recipe)
+    learner = prepare(model, images, recipe, 5e-3, EPOCHS * len(batches))
     lines = EpochLines()
-    model.fit(batches, epochs=EPOCHS, verbose=0, callbacks=[lines])
+    learner.fit(batches, epochs=EPOCHS, verbose=0, callbacks=[lines])
     return model, lines.per_epoch, images, labels
 
 
