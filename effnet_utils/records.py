@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from effnet_utils.data import project_path
 
@@ -193,6 +194,22 @@ class Stopwatch:
         now = time.perf_counter()
         seconds, self.started = now - self.started, now
         return seconds
+
+
+def spread(values):
+    """Repeated measurements as a record holds them.
+
+    Args:
+        values: numbers.
+
+    Returns:
+        dict: min, quartile_1, median, quartile_3, max, with four significant digits.
+
+    Copy with: nothing.
+    """
+    names = ("min", "quartile_1", "median", "quartile_3", "max")
+    found = np.quantile(values, (0, 0.25, 0.5, 0.75, 1))
+    return {name: float(f"{value:.4g}") for name, value in zip(names, found, strict=True)}
 
 
 def peak_memory_gb():
