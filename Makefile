@@ -59,8 +59,12 @@ full: .venv/.stamp  ## execute a long notebook with its defaults and store it: m
 	.venv/bin/python -m effnet_utils run $(NB) -o runs/full/$(NB) --force $(ARGS)
 	.venv/bin/python notebooks/publish.py runs/full/$(NB)/$(NB)_*.ipynb
 
-bench: .venv/.stamp  ## compare the training speed with keras.applications
-	.venv/bin/python benchmarks/fit_ratio.py
+# The file that BENCH names; empty without BENCH, or when there is none.
+benchmark = $(wildcard benchmarks/$(BENCH).py)
+bench: $(if $(benchmark),.venv/.stamp)  ## list the benchmarks; run one by BENCH=cost, its arguments by ARGS="--tiny"
+	$(if $(BENCH),$(if $(benchmark),,$(error there is no benchmarks/$(BENCH).py; make bench lists what there is)))
+	$(if $(BENCH),.venv/bin/python $(benchmark) $(ARGS),@for file in benchmarks/*.py; do \
+		printf '%-14s %s\n' "$$(basename "$$file" .py)" "$$(sed -n '1s/^"""//p' "$$file")"; done)
 
 # Keeps the versions already locked where the ranges allow; LOCK=--upgrade takes the newest.
 lock: .venv/.stamp  ## lock the versions of all packages anew from pyproject.toml; the newest by LOCK=--upgrade

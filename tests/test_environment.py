@@ -1,5 +1,6 @@
 """The files that say what to install agree with each other, and the Makefile sets up what they say."""
 
+import ast
 import json
 import os
 import re
@@ -209,6 +210,22 @@ def test_help_lists_every_target(copy):
     assert listed == [line.split()[1] for line in copy("help").stdout.splitlines()]
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
     assert sorted(listed) == sorted(phony)
+
+
+@needs_make
+def test_bench_lists_the_benchmarks_and_runs_the_one_that_is_named(copy):
+    shutil.copytree(ROOT / "benchmarks", copy.folder / "benchmarks", ignore=shutil.ignore_patterns("__pycache__"))
+    listed = dict(line.split(maxsplit=1) for line in copy("bench").stdout.splitlines())
+    assert sorted(listed) == sorted(path.stem for path in ROOT.glob("benchmarks/*.py"))
+    for name, first_line in listed.items():
+        assert ast.get_docstring(ast.parse((ROOT / "benchmarks" / f"{name}.py").read_text())).startswith(first_line)
+
+    unknown = copy("bench", "BENCH=none")
+    assert unknown.returncode and "there is no benchmarks/none.py" in unknown.stderr
+    assert not (copy.folder / ".venv").exists()
+
+    assert copy("bench", "BENCH=cost", "ARGS=--tiny", fake_python(copy.folder)).returncode == 0
+    assert (copy.folder / "calls").read_text().splitlines()[-1] == "benchmarks/cost.py --tiny"
 
 
 @needs_make
