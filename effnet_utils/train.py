@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from effnet_utils.data import augment, check_images, warn_if_scaled
+from effnet_utils.fast_cpu import accelerate
 from effnet_utils.model import LAYOUTS
 from effnet_utils.records import device_name
 from effnet_utils.scaling import VARIANTS
@@ -160,10 +161,11 @@ class Learner(keras.Model):
         check_images(images)
         super().__init__()
         self.net = net
+        self.accelerated = accelerate(net)
         self.images = keras.Variable(images, trainable=False, dtype="uint8", name="images")
 
     def call(self, plan, training=None):
-        return self.net(augment(self.images, plan), training=training)
+        return self.accelerated(augment(self.images, plan), training=training)
 
     def save_own_variables(self, store):
         """Nothing: the images are data, not weights."""
@@ -175,7 +177,7 @@ class Learner(keras.Model):
 def prepare(net, images, recipe, learning_rate, steps):
     """A learner, compiled for training by the recipe.
 
-    XLA compiles the step on GPUs and not on CPUs, where it takes ten times the time (``benchmarks/xla.py``).
+    XLA compiles the step on GPUs and not on CPUs, where its convolutions are slow.
 
     Args:
         net: ``keras.Model`` that ends in logits (``classifier_activation=None``).

@@ -68,3 +68,10 @@ def test_b0_of_full_size_predicts():
     probabilities = predict(efficientnet("b0", layout="cifar-fast", classes=10), images, batch_size=2)
     assert probabilities.shape == (2, 10)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_faster_step_is_for_tensorflow_alone(trained):
+    from effnet_utils.fast_cpu import accelerate
+
+    model = trained[0]
+    assert (accelerate(model) is model) == (keras.backend.backend() != "tensorflow")

@@ -1,0 +1,121 @@
+"""A faster training step for TensorFlow on a CPU: the same network and weights, three operations computed otherwise.
+
+Keras computes BatchNormalization's statistics, its output and all their gradients as a chain of elementwise operations,
+each of which reads and writes whole maps; on a CPU that, not the arithmetic, is most of a step. XLA would fuse the
+chains but is slow on convolutions there. Only the training step is affected: prediction, saving and every other device
+use the network itself.
+"""
+
+import math
+
+import keras
+import numpy as np
+
+
+def accelerate(net):
+    """The network for training: itself, or on TensorFlow's CPU a graph of the same layers with faster operations.
+
+    Args:
+        net: ``keras.Model`` as ``efficientnet`` builds it.
+
+    Returns:
+        ``keras.Model`` with the weights of ``net`` (shared, not copied), the same outputs and gradients up to rounding.
+
+    Copy with: this whole module.
+    """
+    if keras.backend.backend() != "tensorflow" or net.compute_dtype != "float32":
+        return net
+    import tensorflow as tf
+
+    if tf.config.list_logical_devices("GPU"):
+        return net
+    return keras.models.clone_model(net, clone_function=_faster)
+
+
+def _faster(layer):
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return _FusedBatchNormalization(layer)
+    if isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.silu:
+        return _Swish(layer)
+    if isinstance(layer, keras.layers.DepthwiseConv2D) and max(layer.input.shape[1:3]) <= 4:
+        return _SmallDepthwiseConv2D(layer)
+    return layer
+
+
+class _Wrapper(keras.layers.Layer):
+    """Computes otherwise what ``layer`` computes; the weights stay the layer's."""
+
+    def __init__(self, layer):
+        super().__init__(name=layer.name)
+        self.layer = layer
+        self.built = True
+
+
+class _FusedBatchNormalization(_Wrapper):
+    """One operation of TensorFlow in place of a dozen."""
+
+    def call(self, inputs, training=None, mask=None):
+        import tensorflow as tf
+
+        bn = self.layer
+        if not training or not bn.trainable or mask is not None:
+            return bn(inputs, training=training, mask=mask)
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs, bn.gamma.value, bn.beta.value, epsilon=bn.epsilon
+        )
+        # TensorFlow divides by n - 1 in the variance that it returns, Keras by n.
+        n = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], tf.float32)
+        for moving, found in ((bn.moving_mean, mean), (bn.moving_variance, variance * (n - 1) / n)):
+            moving.assign(moving * bn.momentum + found * (1 - bn.momentum))
+        return outputs
+
+
+class _Swish(_Wrapper):
+    """Swish whose gradient s + y (1 - s) uses the output y, which is there already; s is the sigmoid of x."""
+
+    def call(self, x):
+        import tensorflow as tf
+
+        @tf.custom_gradient
+        def swish(x):
+            y = tf.nn.silu(x)
+
+            def gradient(upstream):
+                s = tf.sigmoid(x)
+                return upstream * (s + y * (1 - s))
+
+            return y, gradient
+
+        return swish(x)
+
+
+class _SmallDepthwiseConv2D(_Wrapper):
+    """A depthwise convolution on a map of a few pixels as one matrix product for each channel.
+
+    On 4x4 pixels the matrix has 16 rows and 16 columns, each entry a weight of the kernel or 0 (a Toeplitz matrix).
+    TensorFlow's own gradient with respect to the kernel takes several times as long as the rest.
+    """
+
+    def call(self, x):
+        import tensorflow as tf
+
+        sides, channels = x.shape[1:3], x.shape[3]
+        (rows, row_fits), (columns, column_fits) = map(_taps, sides, self.layer.kernel_size, self.layer.strides)
+        # [input row, input column, output row, output column], then [input pixel, output pixel]
+        index = rows[:, None, :, None] * self.layer.kernel_size[1] + columns[:, None, :]
+        fits = row_fits[:, None, :, None] & column_fits[:, None, :]
+        shape = math.prod(sides), -1
+        kernel = tf.reshape(self.layer.kernel.value, (-1, channels))
+        matrices = tf.gather(kernel, index.reshape(shape)) * fits.reshape(*shape, 1).astype(np.float32)
+        y = tf.einsum("nic,ioc->noc", tf.reshape(x, (-1, *shape[:1], channels)), matrices)
+        return tf.reshape(y, (-1, rows.shape[1], columns.shape[1], channels))
+
+
+def _taps(side, size, stride):
+    """For input place i and output place o of a line: the kernel's element between them, and whether there is one."""
+    outputs = -(-side // stride)
+    # "same" padding: what is odd goes to the end.
+    before = max((outputs - 1) * stride + size - side, 0) // 2
+    taps = np.arange(side)[:, None] - np.arange(outputs) * stride + before
+    fits = (taps >= 0) & (taps < size)
+    return np.where(fits, taps, 0), fits

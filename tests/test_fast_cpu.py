@@ -1,0 +1,99 @@
+"""The faster training step gives the outputs, gradients and statistics of the network itself."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from effnet_utils import efficientnet, load_toy
+from effnet_utils.fast_cpu import accelerate
+
+IMAGES = load_toy()[0][0][:24]
+TARGETS = np.eye(10, dtype=np.float32)[np.arange(24) % 10]
+
+
+def build(layout="cifar-fast"):
+    keras.utils.set_random_seed(0)
+    # No dropout: two steps would draw different masks.
+    rates = {"drop_connect_rate": 0.0, "dropout_rate": 0.0}
+    return efficientnet("b0", layout=layout, input_shape=(32, 32, 3), classes=10, classifier_activation=None, **rates)
+
+
+def step(model, net):
+    """Outputs, gradients and moving statistics of one training step; the weights of ``net`` are put back."""
+    before = net.get_weights()
+    with tf.GradientTape() as tape:
+        outputs = model(IMAGES, training=True)
+        loss = keras.losses.categorical_crossentropy(TARGETS, outputs, from_logits=True)
+    gradients = tape.gradient(loss, [v.value for v in net.trainable_variables])
+    found = {"outputs": outputs.numpy()}
+    found |= {f"gradient of {v.path}": g.numpy() for v, g in zip(net.trainable_variables, gradients, strict=True)}
+    found |= {v.path: v.numpy() for v in net.non_trainable_variables if "moving" in v.path}
+    net.set_weights(before)
+    return found
+
+
+def differences(expected, found):
+    """Largest difference of each pair of arrays, in standard deviations of the gradients (or of the array)."""
+    spread = np.concatenate([a.ravel() for name, a in expected.items() if name.startswith("gradient")]).std()
+    return {
+        name: np.abs(found[name] - a).max() / (spread if name.startswith("gradient") else max(a.std(), 1e-3))
+        for name, a in expected.items()
+    }
+
+
+@pytest.mark.parametrize("layout", ["cifar-fast", "imagenet", "cifar"])
+def test_the_faster_step_is_the_same_step(layout):
+    net = build(layout)
+    fast = accelerate(net)
+    assert fast is not net
+    assert [id(v) for v in fast.trainable_variables] == [id(v) for v in net.trainable_variables]
+    kinds = {type(layer).__name__ for layer in fast.layers}
+    assert {"_FusedBatchNormalization", "_Swish", "_SmallDepthwiseConv2D"} <= kinds
+    expected, found = step(net, net), step(fast, net)
+    assert sum("moving" in name for name in expected) == 2 * sum("_bn" in layer.name for layer in net.layers)
+    worst = differences(expected, found)
+    assert max(worst.values()) < 1e-2, sorted(worst.items(), key=lambda row: -row[1])[:5]
+    assert np.median(list(worst.values())) < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["BatchNormalization", "Activation", "DepthwiseConv2D"])
+def test_a_fault_in_one_of_the_three_is_seen(kind, monkeypatch):
+    from effnet_utils import fast_cpu
+
+    wrapper = {"BatchNormalization": "_FusedBatchNormalization", "Activation": "_Swish"}.get(
+        kind, "_SmallDepthwiseConv2D"
+    )
+    call = getattr(fast_cpu, wrapper).call
+    monkeypatch.setattr(getattr(fast_cpu, wrapper), "call", lambda self, x, **more: call(self, x, **more) * 1.01)
+    net = build()
+    assert max(differences(step(net, net), step(accelerate(net), net)).values()) > 1e-2
+
+
+def test_prediction_and_the_networks_own_graph_stay():
+    net = build()
+    config, outputs = net.get_config(), net(IMAGES, training=False).numpy()
+    fast = accelerate(net)
+    np.testing.assert_allclose(fast(IMAGES, training=False), outputs, atol=1e-5)
+    assert net.get_config() == config
+    assert net.get_layer("stem_conv").output.shape == (None, 16, 16, 32)
+
+
+def test_frozen_statistics_are_not_touched():
+    net = build()
+    for layer in net.layers:
+        if layer.name.endswith("_bn"):
+            layer.trainable = False
+    before = net.get_weights()
+    accelerate(net)(IMAGES, training=True)
+    for old, new in zip(before, net.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_half_precision_is_left_as_it_is():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        net = build()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert accelerate(net) is net
