@@ -2,8 +2,9 @@
 training images that are held out for validation. The test images are not touched.
 
     python benchmarks/pilots.py --data-dir data  # all, three seeds each; about 3 minutes a run on 2 cores
-    python benchmarks/pilots.py --data-dir data --only base muon --seeds 0
+    python benchmarks/pilots.py --data-dir data --only base batch-64+sgd --seeds 0
 
+Each changes one thing of the first, or several where names are joined by "+".
 Writes records/pilot_<name>_<seed>.json; what has a record already is not run again.
 """
 
@@ -55,6 +56,7 @@ PILOTS = {
     # Layouts
     "strides-late-1": {"strides": (2, 1, 1, 2, 2, 1, 1, 1)},
     "strides-stem-1": {"strides": (1, 1, 2, 2, 2, 1, 2, 1)},
+    "strides-stem-late-1": {"strides": (1, 1, 2, 2, 2, 1, 1, 1)},
     "strides-paper": {"strides": LAYOUTS["imagenet"]},
     # Optimizer, its rate, batch
     "rate-half": {"rate": 1.5e-3},
@@ -75,12 +77,24 @@ PILOTS = {
     "translate-4": {"translate": 4},
     "drop-connect": {"drop_connect_rate": 0.1},
 }
+COMBINED = (
+    "batch-64+sgd", "batch-64+muon", "strides-stem-1+batch-64", "strides-stem-1+batch-64+sgd",
+    "strides-stem-1+batch-64+muon",
+)  # fmt: skip
 TRAIN_LIMIT, EPOCHS = 10_000, 4
+
+
+def differences(name):
+    """What the pilot changes of BASE. Raises ValueError for a name that is not in PILOTS."""
+    unknown = [part for part in name.split("+") if part not in PILOTS]
+    if unknown:
+        raise ValueError(f"unknown pilot {', '.join(unknown)}; allowed, also joined by '+': {', '.join(PILOTS)}")
+    return {key: value for part in name.split("+") for key, value in PILOTS[part].items()}
 
 
 def run(name, seed, data_dir):
     """One run; returns its record."""
-    changes = {**BASE, **PILOTS[name]}
+    changes = {**BASE, **differences(name)}
     strides, rate, batch_size, optimizer = (changes.pop(key) for key in BASE)
     keras.utils.set_random_seed(seed)
     recipe = train.Recipe(**changes)
@@ -123,9 +137,11 @@ def run(name, seed, data_dir):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", default="data")
-    parser.add_argument("--only", nargs="+", choices=PILOTS, default=list(PILOTS), metavar="NAME")
+    parser.add_argument("--only", nargs="+", default=[*PILOTS, *COMBINED], metavar="NAME")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     given = parser.parse_args()
+    for name in given.only:
+        differences(name)
     for seed in given.seeds:
         for name in given.only:
             path = Path(__file__).parents[1] / "records" / f"pilot_{name}_{seed}.json"

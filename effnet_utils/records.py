@@ -147,13 +147,15 @@ def _shipped(name):
 def environment():
     """The ``environment`` part of a record. Copy with: device_name."""
     backend = keras.backend.backend()
+    # Those this process may use; macOS and Windows only say how many there are.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "python": platform.python_version(),
         "keras": keras.__version__,
         "backend": backend,
         "backend_version": importlib.metadata.version(backend),
         "device": device_name(),
-        "cores": os.cpu_count(),
+        "cores": cores,
         "commit": _commit(),
         "date": datetime.date.today().isoformat(),
     }
