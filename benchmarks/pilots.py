@@ -62,6 +62,7 @@ PILOTS = {
     "rate-half": {"rate": 1.5e-3},
     "rate-x2": {"rate": 6e-3},
     "sgd": {"optimizer": sgd, "rate": 0.2},
+    "sgd-half": {"optimizer": sgd, "rate": 0.1},
     "muon": {"optimizer": muon},
     "batch-64": {"batch_size": 64},
     "averaged": {"optimizer": averaged},
@@ -92,45 +93,56 @@ def differences(name):
     return {key: value for part in name.split("+") for key, value in PILOTS[part].items()}
 
 
-def run(name, seed, data_dir):
-    """One run; returns its record."""
-    changes = {**BASE, **differences(name)}
+def run(changes, seed, data_dir, *, epochs=EPOCHS, train_limit=TRAIN_LIMIT, evaluate_on="validation"):
+    """One training run.
+
+    Args:
+        changes: dict, what differs from BASE.
+        seed: int.
+        data_dir: folder of CIFAR-10.
+        epochs, train_limit, evaluate_on: as in notebook 07.
+
+    Returns:
+        dict, the record.
+    """
+    changes = {**BASE, **changes}
     strides, rate, batch_size, optimizer = (changes.pop(key) for key in BASE)
     keras.utils.set_random_seed(seed)
     recipe = train.Recipe(**changes)
     clock = records.Stopwatch()
-    (images, labels), _ = data.load_cifar10(data_dir)
-    held_out = len(images) - len(images) // 10
-    validation = images[held_out:], labels[held_out:]
+    (images, labels), evaluated = data.load_cifar10(data_dir)
+    if evaluate_on == "validation":
+        held_out = len(images) - len(images) // 10
+        evaluated = images[held_out:], labels[held_out:]
+    n_train = train.images_to_train_on(len(images), train_limit, evaluate_on)
     LAYOUTS["pilot"] = strides
     model = efficientnet("b0", layout="pilot", classes=10, classifier_activation=None, **recipe.builder())
-    batches = train.Batches(labels[:TRAIN_LIMIT], batch_size, 10, recipe, seed)
-    steps = len(batches) * EPOCHS
-    learner = train.prepare(model, images[:TRAIN_LIMIT], recipe, rate, steps)
+    batches = train.Batches(labels[:n_train], batch_size, 10, recipe, seed)
+    steps = len(batches) * epochs
+    learner = train.prepare(model, images[:n_train], recipe, rate, steps)
     if optimizer is not adamw:
         chosen = optimizer(train.OneCycle(rate, steps, recipe.warmup), recipe)
         chosen.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-        learner.compile(chosen, learner.loss, metrics=["accuracy"])
+        learner.compile(chosen, learner.loss, metrics=["accuracy"], jit_compile=learner.jit_compile)
     lines = train.EpochLines()
     seconds = {"setup": clock.lap()}
-    learner.fit(batches, epochs=EPOCHS, verbose=0, callbacks=[lines])
+    learner.fit(batches, epochs=epochs, verbose=0, callbacks=[lines])
     seconds |= {"compile": lines.compile_seconds, "train": clock.lap() - lines.compile_seconds}
-    scores = train.evaluate(train.predict(model, validation[0]), validation[1])
+    scores = train.evaluate(train.predict(model, evaluated[0]), evaluated[1])
     seconds["evaluate"] = clock.lap()
     return {
         "parameters": {
-            "pilot": name, "strides": strides, "learning_rate": rate, "optimizer": optimizer.__name__,
-            "overrides": changes, "epochs": EPOCHS, "batch_size": batch_size, "train_limit": TRAIN_LIMIT,
-            "evaluate_on": "validation", "seed": seed,
+            "strides": strides, "learning_rate": rate, "optimizer": optimizer.__name__, "overrides": changes,
+            "epochs": epochs, "batch_size": batch_size, "train_limit": train_limit, "evaluate_on": evaluate_on,
+            "seed": seed, "precision": keras.config.dtype_policy().name,
         },
-        "dataset": data.describe_dataset("cifar10", data_dir, TRAIN_LIMIT, len(validation[0])),
+        "dataset": data.describe_dataset("cifar10", data_dir, n_train, len(evaluated[0])),
         "results": {
-            "validation_accuracy": scores["accuracy"], "loss": scores["loss"], "per_class": scores["per_class"],
+            f"{evaluate_on}_accuracy": scores["accuracy"], "loss": scores["loss"], "per_class": scores["per_class"],
             "per_epoch": lines.per_epoch,
         },
         "seconds": {key: round(value, 2) for key, value in seconds.items()},
         "environment": records.environment(),
-        "notebook": "benchmarks/pilots.py",
     }  # fmt: skip
 
 
@@ -148,7 +160,8 @@ def main():
             if path.is_file():
                 continue
             print(f"{name}, seed {seed}", flush=True)
-            record = run(name, seed, given.data_dir)
+            record = run(differences(name), seed, given.data_dir)
+            record["parameters"]["pilot"], record["notebook"] = name, "benchmarks/pilots.py"
             records.write_record(path, record)
             print(f"{name}, seed {seed}: {record['results']['validation_accuracy']:.2%}", flush=True)
             keras.backend.clear_session()
