@@ -35,7 +35,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +71,6 @@ LAYOUT = {"cpu": "imagenet", "gpu": "cifar"}
 MINUTES = {"cpu": 60, "gpu": 9.5}
 TINY = {"steps": 1, "batch_size": 8}
 TASKS = ("train", "predict")
-QUANTILES = {"min": 0, "quartile_1": 0.25, "median": 0.5, "quartile_3": 0.75, "max": 1}
 SIZE = 32
 
 
@@ -110,10 +109,8 @@ class Worker:
         return json.loads(line)
 
     def ask(self, **request):
-        try:
+        with suppress(BrokenPipeError):  # it stopped; reading says so
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
-        except BrokenPipeError:
-            pass  # it stopped; reading says so
         return self.read()
 
     def images_per_second(self, task):
@@ -155,14 +152,9 @@ def check_equal(facts):
             raise ValueError(f"the networks differ in {key}, so their speeds cannot be compared: {found}")
 
 
-def spread(values):
-    """Minimum, quartiles, median and maximum."""
-    return dict(zip(QUANTILES, np.quantile(values, [*QUANTILES.values()]).round(4).tolist(), strict=True))
-
-
 def ratios(rates, pairs):
     """{"a / b": spread of the ratios within the rounds}; rates is {name: [images a second in each round]}."""
-    return {f"{a} / {b}": spread(np.divide(rates[a], rates[b])) for a, b in pairs}
+    return {f"{a} / {b}": records.spread(np.divide(rates[a], rates[b])) for a, b in pairs}
 
 
 def pairs_of(names):
@@ -251,7 +243,9 @@ def measure(on, layout, rounds, tiny, minutes):
             for name, row in facts.items()
         },
         "failed": failed,
-        "images_per_second": {task: {name: spread(values) for name, values in rates[task].items()} for task in TASKS},
+        "images_per_second": {
+            task: {name: records.spread(values) for name, values in rates[task].items()} for task in TASKS
+        },
         "ratio": {task: ratios(rates[task], pairs_of(list(workers))) for task in TASKS},
         "environment": records.environment(),
     }
