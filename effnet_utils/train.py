@@ -177,7 +177,7 @@ class Learner(keras.Model):
 def prepare(net, images, recipe, learning_rate, steps):
     """A learner, compiled for training by the recipe.
 
-    XLA compiles the step on GPUs and not on CPUs, where its convolutions are slow.
+    XLA compiles the step on GPUs and not on CPUs, where it takes ten times the time (``benchmarks/throughput.py``).
 
     Args:
         net: ``keras.Model`` that ends in logits (``classifier_activation=None``).
