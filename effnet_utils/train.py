@@ -105,7 +105,9 @@ class Batches(keras.utils.PyDataset):
     """
 
     def __init__(self, labels, batch_size, classes, recipe, seed=0):
-        super().__init__()
+        # With more than one worker Keras leaves out tf.data's tuning, whose thread can hold up the end of an epoch: it
+        # sleeps for up to a minute, and sometimes nothing wakes it.
+        super().__init__(workers=2)
         if np.min(labels) < 0 or np.max(labels) >= classes:
             raise ValueError(f"labels lie in {np.min(labels)}..{np.max(labels)}; expected 0..{classes - 1}")
         if batch_size > len(labels):
@@ -280,7 +282,9 @@ def predict(model, images, batch_size=500):
     if not fits:
         raise ValueError(f"images have shape {images.shape}; the model expects (n, {', '.join(map(str, expected))})")
     warn_if_scaled(images)
-    outputs = model.predict(images, batch_size=batch_size, verbose=0).astype(np.float32)
+    # By hand, because tf.data's tuning can hold up the end of ``model.predict`` (see Batches).
+    parts = [model.predict_on_batch(images[k : k + batch_size]) for k in range(0, len(images), batch_size)]
+    outputs = np.concatenate(parts).astype(np.float32)
     if getattr(model.layers[-1], "activation", None) is keras.activations.softmax:
         return outputs
     powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
