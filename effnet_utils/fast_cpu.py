@@ -71,20 +71,23 @@ class _FusedBatchNormalization(_Wrapper):
 
 
 class _Swish(_Wrapper):
-    """Swish whose gradient s + y (1 - s) uses the output y, which is there already; s is the sigmoid of x."""
+    """Swish and its gradient, each one pass over the map, compiled by XLA, which is fast where nothing is convolved."""
 
     def call(self, x):
         import tensorflow as tf
 
+        @tf.function(jit_compile=True)
+        def forward(x):
+            return x * tf.sigmoid(x)
+
+        @tf.function(jit_compile=True)
+        def backward(x, upstream):
+            s = tf.sigmoid(x)
+            return upstream * s * (1 + x * (1 - s))
+
         @tf.custom_gradient
         def swish(x):
-            y = tf.nn.silu(x)
-
-            def gradient(upstream):
-                s = tf.sigmoid(x)
-                return upstream * (s + y * (1 - s))
-
-            return y, gradient
+            return forward(x), lambda upstream: backward(x, upstream)
 
         return swish(x)
 
