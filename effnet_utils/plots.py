@@ -230,3 +230,28 @@ def bars(names, values, title, xlabel):
     ax.margins(x=0.1)
     ax.grid(axis="y", visible=False)
     return fig
+
+
+def forest(rows, title, xlabel):
+    """Repeated measurements of several variants side by side, the best on top: small points and their mean.
+
+    Args:
+        rows: dict {name: numbers}, such as the differences from a base, one for each seed.
+        title, xlabel: str.
+
+    Returns:
+        matplotlib Figure, with a line at zero.
+
+    Copy with: figure, COLORS.
+    """
+    order = sorted(rows, key=lambda name: np.mean(rows[name]))
+    fig, ax = figure(size=(6.8, 0.26 * len(rows) + 1.0))
+    for place, name in enumerate(order):
+        values, mean = rows[name], np.mean(rows[name])
+        ax.plot([min(values), max(values)], [place, place], color=COLORS[5], linewidth=3, solid_capstyle="butt")
+        ax.plot(values, [place] * len(values), "o", color=COLORS[0], markersize=4)
+        ax.plot(mean, place, "D", color=COLORS[1], markersize=6)
+    ax.axvline(0, color=COLORS[6], linewidth=1)
+    ax.set(yticks=range(len(order)), yticklabels=order, title=title, xlabel=xlabel)
+    ax.grid(axis="y", visible=False)
+    return fig

@@ -94,12 +94,31 @@ def read_record(name):
 
     Copy with: nothing.
     """
-    folders = _shipped("records")
-    for folder in folders:
-        if (folder / f"{name}.json").is_file():
-            return json.loads((folder / f"{name}.json").read_text())
-    known = sorted({path.stem for folder in folders for path in folder.glob("*.json")})
-    raise FileNotFoundError(f"there is no record {name!r}; records: {', '.join(known) or 'none'}")
+    return next(iter(read_records(name).values()))
+
+
+def read_records(pattern):
+    """Records that ship with the project.
+
+    Args:
+        pattern: file names in ``records/`` without ".json"; * stands for any letters.
+
+    Returns:
+        dict {name: dict with the keys in KEYS}, sorted by name.
+
+    Raises:
+        FileNotFoundError: no record fits; lists those there are.
+
+    Copy with: nothing.
+    """
+    found = {}
+    for folder in reversed(_shipped("records")):
+        paths = folder.glob(f"{pattern}.json")
+        found |= {path.relative_to(folder).with_suffix("").as_posix(): json.loads(path.read_text()) for path in paths}
+    if not found:
+        known = sorted({path.stem for folder in _shipped("records") for path in folder.glob("*.json")})
+        raise FileNotFoundError(f"there is no record {pattern!r}; records: {', '.join(known) or 'none'}")
+    return dict(sorted(found.items()))
 
 
 def read_published(table):

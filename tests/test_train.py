@@ -191,6 +191,9 @@ def test_every_shipped_record_has_the_same_keys():
         assert "/" not in record["parameters"].get("data_dir", "")
     with pytest.raises(FileNotFoundError, match=names[0]):
         records.read_record("no such record")
+    assert list(records.read_records("*")) == sorted(names)
+    assert list(records.read_records("benchmarks/pro*")) == ["benchmarks/proof"]
+    assert records.read_record("benchmarks/proof") == records.read_records("benchmarks/pro*")["benchmarks/proof"]
 
 
 def test_open_output_dir(tmp_path, monkeypatch):
@@ -242,6 +245,10 @@ def test_figures_show_what_they_are_given(tmp_path):
     assert [box.get_height() for box in boxes] == [16, 2] and boxes[1].get_width() > boxes[0].get_width()
     bars = plots.bars(["x", "y"], [2, 1], "t", "share").axes[0]
     assert [bar.get_width() for bar in bars.patches] == [1, 2]
+    forest = plots.forest({"low": [-1, -2], "high": [3, 1], "one": [0.5]}, "t", "gain").axes[0]
+    assert [label.get_text() for label in forest.get_yticklabels()] == ["low", "one", "high"]
+    means = [line.get_xdata()[0] for line in forest.lines if line.get_marker() == "D"]
+    assert means == [-1.5, 0.5, 2]
 
 
 def test_show_needs_alt_text_and_saves_a_png(tmp_path, capsys):
