@@ -55,8 +55,8 @@ PILOTS = {
     "strides-stem-late-1": {"strides": (1, 1, 2, 2, 2, 1, 1, 1)},
     "strides-paper": {"strides": LAYOUTS["imagenet"]},
     # Optimizer, its rate, batch
-    "rate-half": {"rate": 1.5e-3},
-    "rate-x2": {"rate": 6e-3},
+    "rate-0.0015": {"rate": 1.5e-3},
+    "rate-0.006": {"rate": 6e-3},
     "sgd": {"optimizer": sgd, "rate": 0.2},
     "muon": {"optimizer": muon},
     "batch-64": {"batch_size": 64},
