@@ -9,6 +9,7 @@ from effnet_utils import efficientnet, load_toy
 from effnet_utils.fast_cpu import accelerate
 
 IMAGES = load_toy()[0][0][:24]
+KINDS = ["_FusedBatchNormalization", "_PointwiseConv2D", "_SmallDepthwiseConv2D", "_Swish"]
 TARGETS = np.eye(10, dtype=np.float32)[np.arange(24) % 10]
 
 
@@ -34,10 +35,10 @@ def step(model, net):
 
 
 def differences(expected, found):
-    """Largest difference of each pair of arrays, in standard deviations of the gradients (or of the array)."""
+    """Largest difference of each pair of arrays, in standard deviations: the array's or, if greater, all gradients'."""
     spread = np.concatenate([a.ravel() for name, a in expected.items() if name.startswith("gradient")]).std()
     return {
-        name: np.abs(found[name] - a).max() / (spread if name.startswith("gradient") else max(a.std(), 1e-3))
+        name: np.abs(found[name] - a).max() / max(a.std(), spread if name.startswith("gradient") else 1e-3)
         for name, a in expected.items()
     }
 
@@ -49,21 +50,18 @@ def test_the_faster_step_is_the_same_step(layout):
     assert fast is not net
     assert [id(v) for v in fast.trainable_variables] == [id(v) for v in net.trainable_variables]
     kinds = {type(layer).__name__ for layer in fast.layers}
-    assert {"_FusedBatchNormalization", "_Swish", "_SmallDepthwiseConv2D"} <= kinds
+    assert set(KINDS) <= kinds
     expected, found = step(net, net), step(fast, net)
     assert sum("moving" in name for name in expected) == 2 * sum("_bn" in layer.name for layer in net.layers)
     worst = differences(expected, found)
-    assert max(worst.values()) < 1e-2, sorted(worst.items(), key=lambda row: -row[1])[:5]
+    assert max(worst.values()) < 5e-3, sorted(worst.items(), key=lambda row: -row[1])[:5]
     assert np.median(list(worst.values())) < 1e-4
 
 
-@pytest.mark.parametrize("kind", ["BatchNormalization", "Activation", "DepthwiseConv2D"])
-def test_a_fault_in_one_of_the_three_is_seen(kind, monkeypatch):
+@pytest.mark.parametrize("wrapper", KINDS)
+def test_a_fault_in_one_of_them_is_seen(wrapper, monkeypatch):
     from effnet_utils import fast_cpu
 
-    wrapper = {"BatchNormalization": "_FusedBatchNormalization", "Activation": "_Swish"}.get(
-        kind, "_SmallDepthwiseConv2D"
-    )
     call = getattr(fast_cpu, wrapper).call
     monkeypatch.setattr(getattr(fast_cpu, wrapper), "call", lambda self, x, **more: call(self, x, **more) * 1.01)
     net = build()
