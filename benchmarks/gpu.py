@@ -78,6 +78,7 @@ def main(arguments=None):
                 continue
             print(path.stem, flush=True)
             changes = {"strides": LAYOUTS[layout], "rate": rate, "batch_size": size["batch_size"]}
+            changes["optimizer"] = pilots.muon
             record = pilots.run(
                 changes, seed, given.data_dir,
                 epochs=size["epochs"], train_limit=size["train_limit"], evaluate_on=given.evaluate_on,

@@ -15,22 +15,11 @@ from pathlib import Path
 import keras
 
 from effnet_utils import LAYOUTS, data, efficientnet, records, train
+from effnet_utils.muon import Muon
 
 
-class PointwiseMuon(keras.optimizers.Muon):
-    """Muon (Jordan et al. 2024) for the 1x1 convolutions of the blocks and the head; AdamW for all else.
-
-    Keras's Muon takes matrices alone and would leave every convolution to AdamW. A 1x1 kernel is a matrix.
-    """
-
-    def _should_use_adamw(self, variable):
-        return variable.shape[:2] != (1, 1) or "_se_" in variable.path
-
-    def zeropower_via_newtonschulz5(self, x, steps):
-        return keras.ops.reshape(super().zeropower_via_newtonschulz5(x[0, 0], steps), x.shape)
-
-    def lr_adjust(self, x):
-        return x * self.rms_rate * max(x.shape[2:]) ** 0.5
+def adamw(rate):
+    return keras.optimizers.AdamW(rate, weight_decay=0.05)
 
 
 def sgd(rate):
@@ -38,7 +27,7 @@ def sgd(rate):
 
 
 def muon(rate):
-    return PointwiseMuon(rate, weight_decay=0.05, adam_weight_decay=0.05)
+    return Muon(rate, weight_decay=0.05)
 
 
 def averaged(rate):
@@ -46,7 +35,7 @@ def averaged(rate):
 
 
 # name -> what differs from BASE. "strides": of the stem and the stages; "rate": the peak; the rest: the recipe.
-BASE = {"strides": LAYOUTS["cifar-fast"], "rate": 3e-3, "batch_size": 128, "optimizer": None}
+BASE = {"strides": LAYOUTS["cifar-fast"], "rate": 3e-3, "batch_size": 128, "optimizer": adamw}
 PILOTS = {
     "base": {},
     # Layouts
@@ -91,7 +80,7 @@ def run(changes, seed, data_dir, *, epochs=EPOCHS, train_limit=TRAIN_LIMIT, eval
     """One training run.
 
     Args:
-        changes: dict, what differs from BASE; optimizer None is that of ``train.prepare``, AdamW.
+        changes: dict, what differs from BASE.
         seed: int.
         data_dir: folder of CIFAR-10.
         epochs, train_limit, evaluate_on: as in notebook 07.
@@ -114,10 +103,9 @@ def run(changes, seed, data_dir, *, epochs=EPOCHS, train_limit=TRAIN_LIMIT, eval
     batches = train.Batches(labels[:n_train], batch_size, 10, recipe, seed)
     steps = len(batches) * epochs
     learner = train.prepare(model, images[:n_train], recipe, rate, steps)
-    if optimizer is not None:
-        chosen = optimizer(train.OneCycle(rate, steps, recipe.warmup))
-        chosen.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-        learner.compile(chosen, learner.loss, metrics=["accuracy"], jit_compile=learner.jit_compile)
+    chosen = optimizer(train.OneCycle(rate, steps, recipe.warmup))
+    chosen.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    learner.compile(chosen, learner.loss, metrics=["accuracy"], jit_compile=learner.jit_compile)
     lines = train.EpochLines()
     seconds = {"setup": clock.lap()}
     learner.fit(batches, epochs=epochs, verbose=0, callbacks=[lines])
@@ -129,7 +117,7 @@ def run(changes, seed, data_dir, *, epochs=EPOCHS, train_limit=TRAIN_LIMIT, eval
     return {
         "parameters": {
             "strides": strides, "learning_rate": rate, "overrides": changes,
-            "optimizer": optimizer.__name__ if optimizer else "adamw",
+            "optimizer": optimizer.__name__,
             "epochs": epochs, "batch_size": batch_size, "train_limit": train_limit, "evaluate_on": evaluate_on,
             "seed": seed, "precision": keras.config.dtype_policy().name,
         },

@@ -11,6 +11,7 @@ maps must be equal. All have AdamW, cross-entropy, dropout and drop-connect 0.2,
 On the CPU, float32 and the paper's strides, which keras.applications cannot change:
   ours           the fast path: ``Batches`` and ``train.prepare``, images moved and mirrored inside the step; no XLA
   ours, arrays   ``fit`` on uint8 arrays, as a reader of Keras's guides would write it; no augmentation
+  ours, plain operations     the fast path without ``fast_cpu``: against "arrays" it shows what the images' way costs
   ours, XLA      the fast path with jit_compile=True; shows why ``prepare`` leaves XLA off on a CPU
   keras.applications     ``fit`` on the same arrays
   PyTorch eager, PyTorch compiled     efficientnet-pytorch 0.7.1 in .venv-backends (``make .venv-backends/.stamp``) at
@@ -44,13 +45,14 @@ from effnet_utils import LAYOUTS, records
 
 ROOT = Path(__file__).parents[1]
 BACKENDS_PYTHON = ROOT / ".venv-backends" / "bin" / "python"
-OURS = {"model": "ours", "input": "device"}
+OURS = {"model": "ours", "input": "device", "accelerated": True}
 TORCH = {"model": "efficientnet-pytorch", "python": str(BACKENDS_PYTHON), "backend": "torch", "channels_last": False}
 TIMM = {"model": "timm", "backend": "torch", "compiled": True, "channels_last": True}
 # What differs from DEFAULTS. "steps": optimizer steps in a run, few for the slow ones.
 CPU = {
     "ours": OURS,
     "ours, arrays": {**OURS, "input": "arrays"},
+    "ours, plain operations": {**OURS, "accelerated": False},
     "ours, XLA": {**OURS, "compiled": True, "steps": 2},
     "keras.applications": {"model": "keras.applications", "input": "arrays"},
     "PyTorch eager": {**TORCH, "steps": 2},
@@ -158,9 +160,10 @@ def ratios(rates, pairs):
 
 
 def pairs_of(names):
-    """Ours against each of the others; on the GPU, each of ours against timm, and one against the other."""
+    """Ours against each of the others, and the two inputs; on the GPU, each against the others."""
     if "ours" in names:
-        return [("ours", name) for name in names if name != "ours"]
+        inputs = ("ours, plain operations", "ours, arrays")
+        return [("ours", name) for name in names if name != "ours"] + [inputs] * (set(inputs) <= set(names))
     return [(a, b) for k, a in enumerate(names) for b in names[k + 1 :]]
 
 

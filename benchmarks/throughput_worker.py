@@ -40,14 +40,13 @@ def build_keras(given, images, labels):
     else:
         net = efficientnet("b0", layout=given["layout"], **size)
     if given["input"] == "device":
-        recipe = train.Recipe()
-        model = train.prepare(net, images, recipe, 1e-3, 10**6)
-        data, options = (train.Batches(labels, given["batch_size"], CLASSES, recipe),), {}
+        model, loss = train.Learner(net, images), keras.losses.CategoricalCrossentropy(from_logits=True)
+        model.accelerated = model.accelerated if given["accelerated"] else net
+        data, options = (train.Batches(labels, given["batch_size"], CLASSES, train.Recipe()),), {}
     else:
-        model = net
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.AdamW(1e-3), loss, metrics=["accuracy"])
+        model, loss = net, keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         data, options = (images, labels), {"batch_size": given["batch_size"]}
+    model.compile(keras.optimizers.AdamW(1e-3), loss, metrics=["accuracy"])
     model.jit_compile = net.jit_compile = given["compiled"]
 
     def fit():

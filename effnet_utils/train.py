@@ -11,6 +11,7 @@ import numpy as np
 from effnet_utils.data import augment, check_images, warn_if_scaled
 from effnet_utils.fast_cpu import accelerate
 from effnet_utils.model import LAYOUTS
+from effnet_utils.muon import Muon
 from effnet_utils.records import device_name
 from effnet_utils.scaling import VARIANTS
 
@@ -25,7 +26,7 @@ class Recipe:
     # One cycle: the rate climbs to its peak in the first fifth of the steps and falls to zero in the rest.
     # Short runs need a high peak, and BatchNorm nets need a warm-up to survive it (Smith and Topin 2018).
     warmup: float = 0.2
-    # AdamW's decoupled decay, on kernels only: pulling BatchNorm's gamma or a bias to zero does not regularise.
+    # Decoupled decay, on kernels only: pulling BatchNorm's gamma or a bias to zero does not regularise.
     weight_decay: float = 0.05
     # Targets of 0.9 + 0.1 / classes: with noisy labels and few epochs, less overconfident (Szegedy et al. 2016).
     label_smoothing: float = 0.1
@@ -191,7 +192,7 @@ def prepare(net, images, recipe, learning_rate, steps):
     Returns:
         Learner.
 
-    Copy with: Recipe, OneCycle, Learner, device_name.
+    Copy with: Recipe, OneCycle, Muon, Learner, device_name.
     """
     if recipe.zero_last_gamma:
         names = {layer.name for layer in net.layers}
@@ -203,7 +204,7 @@ def prepare(net, images, recipe, learning_rate, steps):
     if recipe.zero_classifier:
         kernel = net.get_layer("predictions").kernel
         kernel.assign(keras.ops.zeros(kernel.shape))
-    optimizer = keras.optimizers.AdamW(OneCycle(learning_rate, steps, recipe.warmup), weight_decay=recipe.weight_decay)
+    optimizer = Muon(OneCycle(learning_rate, steps, recipe.warmup), weight_decay=recipe.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
     learner = Learner(net, images)

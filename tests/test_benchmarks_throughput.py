@@ -44,6 +44,7 @@ def test_ratios_are_formed_within_the_rounds():
 
 def test_pairs():
     assert throughput.pairs_of(["ours", "x", "y"]) == [("ours", "x"), ("ours", "y")]
+    assert throughput.pairs_of(list(throughput.CPU))[-1] == ("ours, plain operations", "ours, arrays")
     assert throughput.pairs_of(list(throughput.GPU)) == [
         ("ours, JAX", "ours, PyTorch"), ("ours, JAX", "timm"), ("ours, PyTorch", "timm"),
     ]  # fmt: skip

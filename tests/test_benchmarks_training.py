@@ -26,7 +26,7 @@ def test_a_gpu_run_writes_a_record_and_is_not_repeated(tmp_path, monkeypatch, ca
         path = tmp_path / "gpu_cifar-fast_rate0.01_test_3.json"
         record = json.loads(path.read_text())
         assert record["parameters"]["precision"] == "mixed_bfloat16"
-        assert record["parameters"]["seed"] == 3 and record["parameters"]["optimizer"] == "adamw"
+        assert record["parameters"]["seed"] == 3 and record["parameters"]["optimizer"] == "muon"
         assert record["results"]["test_accuracy"] in (0, 0.25, 0.5, 0.75, 1)
         assert record["results"]["flip_averaged_accuracy"] in (0, 0.25, 0.5, 0.75, 1)
         assert record["seconds"]["train"] > 0 and record["seconds"]["compile"] > 0
