@@ -27,7 +27,7 @@ B0_BLOCKS = (
 # Strides of the stem and of the seven stages. At 32x32 the paper's strides shrink the image to one pixel.
 LAYOUTS = {
     "imagenet": (2, 1, 2, 2, 2, 1, 2, 1),
-    "cifar": (1, 1, 2, 2, 1, 1, 2, 1),
+    "cifar": (1, 1, 2, 2, 2, 1, 2, 1),
     "cifar-fast": (2, 1, 1, 2, 2, 1, 2, 1),
     "cifar-fine": (1, 1, 1, 2, 2, 1, 2, 1),
 }

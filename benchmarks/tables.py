@@ -1,0 +1,133 @@
+"""The README's figures, made from the records: python benchmarks/tables.py writes them anew between their marks."""
+
+import re
+import statistics
+from pathlib import Path
+
+from effnet_utils import records
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCK = re.compile(r"(<!-- from records: (\w+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+NOT_MEASURED = "not measured"
+
+
+def table(titles, rows):
+    """A Markdown table of texts."""
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def linked(name):
+    return f"[record](records/{name}.json)"
+
+
+def device(environment):
+    cores = {1: "one CPU core", 2: "two CPU cores"}.get(environment["cores"], f"{environment['cores']} CPU cores")
+    name = environment["device"]
+    return f"{cores} ({name.removeprefix('CPU: ')})" if name.startswith("CPU") else name
+
+
+def results():
+    """Runs of notebook 07 on the test images, the best first; then the GPU's, the median of their seeds."""
+    titles = (
+        "data", "layout", "epochs", "batch", "device", "test accuracy", "averaged over mirror images", "training", "",
+    )  # fmt: skip
+    runs = records.read_records("cifar10*") | records.read_records("toy_*")
+    order = sorted(runs, key=lambda name: (name.startswith("toy"), -runs[name]["results"]["test_accuracy"]))
+    rows = [result(runs[name], linked(name)) for name in order]
+    try:
+        gpu = records.read_records("gpu_*_test_*")
+    except FileNotFoundError:
+        rows.insert(0, ["CIFAR-10 or its JPEG mirror", "`cifar-fine`", "10", "512", "a GPU", *[NOT_MEASURED] * 3, ""])
+        return table(titles, rows)
+    groups = {}
+    for name, record in gpu.items():
+        groups.setdefault(name.rsplit("_", 1)[0], []).append(record)
+    rows = [result(statistics_of(group), f"{len(group)} seeds, `{name}`") for name, group in groups.items()] + rows
+    return table(titles, rows)
+
+
+def statistics_of(group):
+    """A record of the group with the medians of its figures."""
+    middle = dict(group[0])
+    for part, keys in (("results", ("test_accuracy", "flip_averaged_accuracy")), ("seconds", ("train",))):
+        middle[part] = {key: statistics.median(record[part][key] for record in group) for key in keys}
+    return middle
+
+
+def result(record, last):
+    given, found, facts = record["parameters"], record["results"], record["dataset"]
+    source = {"toy": "toy set"}.get(facts["name"], "CIFAR-10" if facts["official"] else facts["source"])
+    flipped = found.get("flip_averaged_accuracy")
+    return [
+        source, f"`{given.get('layout') or given['pilot']}`", str(given["epochs"]), str(given["batch_size"]),
+        device(record["environment"]), f"{100 * found['test_accuracy']:.2f} %",
+        NOT_MEASURED if flipped is None else f"{100 * flipped:.2f} %", f"{record['seconds']['train'] / 60:.1f} min",
+        last,
+    ]  # fmt: skip
+
+
+def speed():
+    """Throughput on a CPU: ours against each of the others."""
+    record = records.read_record("benchmarks/throughput_cpu")
+    titles = ("", "training, images/s", "ours is faster by", "prediction, images/s", "ours is faster by", "first step")
+    rows = []
+    for name, facts in record["implementations"].items():
+        row = [name]
+        for task in ("train", "predict"):
+            rate = record["images_per_second"][task][name]
+            ratio = record["ratio"][task].get(f"ours / {name}")
+            row += [spread(rate, ".0f"), "" if ratio is None else f"{spread(ratio, '.2f')} ×"]
+        rows.append([*row, f"{facts['compile_seconds']['train']:.0f} s"])
+    what = f"{record['what'][0].upper()}{record['what'][1:]}; {device(record['environment'])}; median (quartiles)"
+    return f"{what}; {linked('benchmarks/throughput_cpu')}, `make bench BENCH=throughput`.\n\n{table(titles, rows)}"
+
+
+def spread(row, digits):
+    low, middle, high = (format(row[key], digits) for key in ("quartile_1", "median", "quartile_3"))
+    return f"{middle} ({low} to {high})"
+
+
+def cost():
+    """How the seconds grow with the mult-adds."""
+    record = records.read_record("benchmarks/cost")
+    titles = ("", "mult-adds", "a training step", "of the peak", "inference", "of the peak")
+    rows = []
+    for series, points in record["series"].items():
+        first, last = points[0], points[-1]
+        row = [f"{series} {first['point']} → {last['point']}", f"× {last['mult_adds'] / first['mult_adds']:.3g}"]
+        for mode in ("train", "inference"):
+            times = [point["seconds"][mode]["median"] for point in (first, last)]
+            shares = [f"{point['share_of_peak'][mode]['median']:.0%}" for point in (first, last)]
+            row += [f"× {times[1] / times[0]:.3g}", " → ".join(shares)]
+        rows.append(row)
+    peak, where = record["peak"], device(record["environment"])
+    what = f"The peak: {peak['operations_per_second']['median'] / 1e9:.0f} GFLOP/s, a matrix product of {peak['side']}²"
+    return f"{what}, on {where}; {linked('benchmarks/cost')}, `make bench BENCH=cost`.\n\n{table(titles, rows)}"
+
+
+def start():
+    """From a fresh clone, and imports."""
+    record = records.read_record("benchmarks/cold_start")
+    seconds, accuracy = record["from_clone"]["seconds"], record["from_clone"]["run"]["test_accuracy"]
+    imports = {name: row["beyond_python"]["median"] for name, row in record["imports"].items()}
+    return (
+        f"From a fresh clone to a model with {100 * accuracy:.1f} % on the toy set: {seconds['total']:.0f} s. Of "
+        f"these the set-up takes {seconds['set-up']:.0f} s (it downloads packages), `make run` {seconds['run']:.0f} s. "
+        f"`import effnet_utils` takes {imports['import effnet_utils']:.2f} s beyond Python's own start, `import keras` "
+        f"{imports['import keras']:.1f} s ({device(record['environment'])}; {linked('benchmarks/cold_start')}, "
+        "`make bench BENCH=cold_start`)."
+    )
+
+
+BLOCKS = {function.__name__: function for function in (results, speed, cost, start)}
+
+
+def filled(text):
+    """The text with each block made anew. Raises KeyError for a mark that names no block."""
+    return BLOCK.sub(lambda found: found[1] + BLOCKS[found[2]]() + found[3], text)
+
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text()))
+    print("README.md:", ", ".join(name for _, name, _ in BLOCK.findall(README.read_text())))
