@@ -94,7 +94,10 @@ def read_record(name):
 
     Copy with: nothing.
     """
-    return next(iter(read_records(name).values()))
+    found = read_records(name)
+    if not found:
+        raise FileNotFoundError(f"there is no record {name!r}; records: {', '.join(read_records('*')) or 'none'}")
+    return found[name]
 
 
 def read_records(pattern):
@@ -104,20 +107,15 @@ def read_records(pattern):
         pattern: file names in ``records/`` without ".json"; * stands for any letters.
 
     Returns:
-        dict {name: dict with the keys in KEYS}, sorted by name.
-
-    Raises:
-        FileNotFoundError: no record fits; lists those there are.
+        dict {name: dict with the keys in KEYS}, sorted by name; empty when none fits.
 
     Copy with: nothing.
     """
     found = {}
+    # The first folder comes last, so that its files win.
     for folder in reversed(_shipped("records")):
         paths = folder.glob(f"{pattern}.json")
         found |= {path.relative_to(folder).with_suffix("").as_posix(): json.loads(path.read_text()) for path in paths}
-    if not found:
-        known = sorted({path.stem for folder in _shipped("records") for path in folder.glob("*.json")})
-        raise FileNotFoundError(f"there is no record {pattern!r}; records: {', '.join(known) or 'none'}")
     return dict(sorted(found.items()))
 
 

@@ -192,6 +192,7 @@ def test_every_shipped_record_has_the_same_keys():
     with pytest.raises(FileNotFoundError, match=names[0]):
         records.read_record("no such record")
     assert list(records.read_records("*")) == sorted(names)
+    assert records.read_records("no such record") == {}
     assert list(records.read_records("benchmarks/pro*")) == ["benchmarks/proof"]
     assert records.read_record("benchmarks/proof") == records.read_records("benchmarks/pro*")["benchmarks/proof"]
 
