@@ -1,4 +1,7 @@
-"""The README's figures, made from the records: python benchmarks/tables.py writes them anew between their marks."""
+"""The README's figures, made from the records and written between their marks.
+
+    python benchmarks/tables.py  # after a record was added or changed
+"""
 
 import re
 import statistics
