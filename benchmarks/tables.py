@@ -1,6 +1,8 @@
 """The README's figures, made from the records and written between their marks.
 
-    python benchmarks/tables.py  # after a record was added or changed
+    python benchmarks/tables.py
+
+A test demands that README.md holds what this writes: run it after a record was added or changed.
 """
 
 import re
@@ -72,14 +74,14 @@ def result(record, last):
 def speed():
     """Throughput on a CPU: ours against each of the others."""
     record = records.read_record("benchmarks/throughput_cpu")
-    titles = ("", "training, images/s", "ours is faster by", "prediction, images/s", "ours is faster by", "first step")
+    titles = ("", "training, images/s", "ours ÷ this", "prediction, images/s", "ours ÷ this", "first step")
     rows = []
     for name, facts in record["implementations"].items():
         row = [name]
         for task in ("train", "predict"):
             rate = record["images_per_second"][task][name]
             ratio = record["ratio"][task].get(f"ours / {name}")
-            row += [spread(rate, ".0f"), "" if ratio is None else f"{spread(ratio, '.2f')} ×"]
+            row += [spread(rate, ".0f"), "" if ratio is None else spread(ratio, ".2f")]
         rows.append([*row, f"{facts['compile_seconds']['train']:.0f} s"])
     what = f"{record['what'][0].upper()}{record['what'][1:]}; {device(record['environment'])}; median (quartiles)"
     return f"{what}; {linked('benchmarks/throughput_cpu')}, `make bench BENCH=throughput`.\n\n{table(titles, rows)}"
@@ -112,13 +114,14 @@ def start():
     """From a fresh clone, and imports."""
     record = records.read_record("benchmarks/cold_start")
     seconds, accuracy = record["from_clone"]["seconds"], record["from_clone"]["run"]["test_accuracy"]
-    imports = {name: row["beyond_python"]["median"] for name, row in record["imports"].items()}
+    names = ("import effnet_utils", "import keras")
+    package, keras = (record["imports"][name]["beyond_python"]["median"] for name in names)
     return (
         f"From a fresh clone to a model with {100 * accuracy:.1f} % on the toy set: {seconds['total']:.0f} s. Of "
         f"these the set-up takes {seconds['set-up']:.0f} s (it downloads packages), `make run` {seconds['run']:.0f} s. "
-        f"`import effnet_utils` takes {imports['import effnet_utils']:.2f} s beyond Python's own start, `import keras` "
-        f"{imports['import keras']:.1f} s ({device(record['environment'])}; {linked('benchmarks/cold_start')}, "
-        "`make bench BENCH=cold_start`)."
+        f"Beyond Python's own start `import effnet_utils` takes {1000 * package:.0f} ms, `import keras` {keras:.1f} s. "
+        f"On {device(record['environment'])}; "
+        f"{linked('benchmarks/cold_start')}, `make bench BENCH=cold_start`."
     )
 
 

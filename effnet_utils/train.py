@@ -180,7 +180,7 @@ class Learner(keras.Model):
 def prepare(net, images, recipe, learning_rate, steps):
     """A learner, compiled for training by the recipe.
 
-    XLA compiles the step on GPUs and not on CPUs, where it takes ten times the time (``benchmarks/throughput.py``).
+    XLA compiles the step on GPUs and not on CPUs, where it makes it three times as long (``benchmarks/throughput.py``).
 
     Args:
         net: ``keras.Model`` that ends in logits (``classifier_activation=None``).

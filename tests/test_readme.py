@@ -1,6 +1,5 @@
 """The README's numbers are those of the records, its links lead somewhere, its table lists every notebook."""
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -46,11 +45,11 @@ def test_results_of_a_gpu_are_medians_of_the_seeds(monkeypatch):
     ]  # fmt: skip
 
 
-def test_speed_ratio_is_that_of_the_record():
-    ratio = json.loads((ROOT / "records" / "benchmarks" / "fit_ratio.json").read_text())["ratio"]
-    text = f"{ratio['median']:.2f} times its speed (quartiles {ratio['quartile_1']:.2f} and {ratio['quartile_3']:.2f})"
-    assert text in README
-    assert ratio["median"] >= 0.97
+def test_training_is_not_slower_than_the_others():
+    ratio = tables.records.read_record("benchmarks/throughput_cpu")["ratio"]["train"]
+    others = {name: row["median"] for name, row in ratio.items() if name.startswith("ours / ")}
+    assert {"ours / keras.applications", "ours / PyTorch compiled, channels last"} <= set(others)
+    assert min(others.values()) >= 1.2, others
 
 
 def test_links_and_alt_text():
