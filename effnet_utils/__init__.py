@@ -11,6 +11,7 @@ _HOME = {
     "data": ("load_cifar10", "load_toy"),
     "run": ("run_notebook",),
     "parity": (),
+    "transfer": (),
 }
 __all__ = [name for names in _HOME.values() for name in names]
 

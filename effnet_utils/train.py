@@ -375,6 +375,10 @@ PARAMETERS = {
     "precision": _choice("float32", "mixed_float16", "mixed_bfloat16"),
     "overrides": (str, lambda value: True, "one JSON object"),
     "output_dir": (str, lambda value: True, "a path"),
+    "image_dir": (str, lambda value: True, "a path"),
+    "resolution": (int, lambda value: 0 <= value <= 640 and value % 32 == 0, "0 or a multiple of 32, at most 640"),
+    "tune_limit": _number(int, 1),
+    "tune_epochs": _number(int, 1),
 }
 
 

@@ -1,0 +1,150 @@
+"""Transfer learning: features of a trained network computed once, a linear classifier on them, and fine-tuning."""
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers
+
+from effnet_utils.data import check_images
+
+
+def on_upsampled(backbone, image_shape):
+    """The features that a trained network sees in smaller images: upsampling is part of the graph.
+
+    Not by Keras's ``Resizing``: called without ``training=``, it puts all layers after it into training mode.
+
+    Args:
+        backbone: ``efficientnet(..., include_top=False, pooling="avg", input_shape=(side, side, 3))``.
+        image_shape: (height, width, 3) of the images as they lie in memory; the backbone's sides are multiples of it.
+
+    Returns:
+        ``keras.Model`` from images (batch, height, width, 3), pixels 0..255, to features (batch, channels).
+
+    Raises:
+        ValueError: a side is no multiple.
+
+    Copy with: nothing.
+    """
+    sides = backbone.input_shape[1:3]
+    if any(side % small for side, small in zip(sides, image_shape, strict=False)):
+        raise ValueError(
+            f"images of {image_shape} for a network of {sides}: its sides must be multiples of the images'"
+        )
+    factors = tuple(side // small for side, small in zip(sides, image_shape, strict=False))
+    inputs = layers.Input(image_shape)
+    x = layers.UpSampling2D(factors, interpolation="bilinear", name="upsampling")(inputs)
+    return keras.Model(inputs, backbone(x), name=f"{backbone.name}_{sides[0]}")
+
+
+def extract_features(model, images, cache_dir, part=5000, batch_size=100):
+    """Features of all images, computed once: parts that lie in ``cache_dir`` already are read from there.
+
+    Prints a line for each part that is computed. A run that is stopped loses one part at most.
+
+    Args:
+        model: ``keras.Model`` from images to features, such as ``on_upsampled`` returns.
+        images: uint8 (n, height, width, 3), pixels 0..255.
+        cache_dir: folder, made when it is not there. A file's name is made from the model's weights and input size and
+            from the part's pixels, so that nothing is taken for something else.
+        part, batch_size: images in a file and in a step.
+
+    Returns:
+        float32 (n, channels).
+
+    Raises:
+        TypeError, ValueError: as in ``check_images``.
+
+    Copy with: check_images.
+    """
+    check_images(images)
+    cache_dir = Path(cache_dir)
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    weights = hashlib.sha256(b"".join([model.name.encode(), *(w.tobytes() for w in model.get_weights())]))
+    features, start = [], time.perf_counter()
+    for first in range(0, len(images), part):
+        chunk = np.ascontiguousarray(images[first : first + part])
+        name = weights.copy()
+        name.update(str(chunk.shape).encode() + chunk.tobytes())
+        path = cache_dir / f"{name.hexdigest()[:32]}.npy"
+        if not path.is_file():
+            steps = range(0, len(chunk), batch_size)
+            outputs = [np.asarray(model.predict_on_batch(chunk[k : k + batch_size])) for k in steps]
+            _save(path, np.concatenate(outputs).astype(np.float32))
+            print(f"features of {first + len(chunk):6} of {len(images)} images, {time.perf_counter() - start:4.0f} s")
+        features.append(np.load(path))
+    return np.concatenate(features)
+
+
+def _save(path, array):
+    """Write a whole file or none: a name that exists is complete."""
+    partial = path.with_suffix(f".{os.getpid()}")
+    with partial.open("wb") as file:
+        np.save(file, array)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def linear_probe(features, labels, classes, *, epochs=30, learning_rate=1e-3, weight_decay=0.1, batch_size=256):
+    """Train a linear classifier on features that stay as they are.
+
+    Args:
+        features: float32 (n, channels).
+        labels: integers (n,).
+        classes: int.
+        epochs: int, passes over the features; few features get more, so that there are at least 1,000 steps.
+        learning_rate: float, at the start; it falls to zero along a cosine.
+        weight_decay: float, of AdamW.
+        batch_size: int.
+
+    Returns:
+        ``keras.Model`` from features to logits (n, classes); scaling the features is its first layer.
+
+    Copy with: nothing.
+    """
+    scale = layers.Normalization(name="scale")
+    scale.adapt(features)
+    # Zeros: all classes are equally likely at first.
+    probe = keras.Sequential(
+        [layers.Input(features.shape[1:]), scale, layers.Dense(classes, kernel_initializer="zeros", name="predictions")]
+    )
+    batch_size = min(batch_size, len(features))
+    per_epoch = -(-len(features) // batch_size)
+    epochs = max(epochs, -(-1000 // per_epoch))
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * per_epoch)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=weight_decay)
+    probe.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    probe.fit(features, labels, batch_size=batch_size, epochs=epochs, verbose=0)
+    return probe
+
+
+def unfreeze(backbone, first):
+    """Let the layers from a block on learn, and no others; no BatchNormalization learns, wherever it is.
+
+    A BatchNormalization that may not learn keeps the statistics that it was trained with, and uses them also while the
+    rest learns. Calling the network with ``training=False`` does not do that in Keras 3: ``fit`` overrides it.
+
+    Args:
+        backbone: what ``efficientnet`` returns.
+        first: beginning of the first layer's name, such as "block6a" for the last two stages and the head.
+
+    Returns:
+        int, the number of weights that will learn.
+
+    Raises:
+        ValueError: no layer's name begins so.
+
+    Copy with: nothing.
+    """
+    reached = False
+    for layer in backbone.layers:
+        reached = reached or layer.name.startswith(first)
+        layer.trainable = reached and not isinstance(layer, layers.BatchNormalization)
+    if not reached:
+        blocks = sorted({layer.name.split("_")[0] for layer in backbone.layers if layer.name.startswith("block")})
+        raise ValueError(f"no layer's name begins with {first!r}; blocks: {', '.join(blocks)}")
+    return sum(int(np.prod(w.shape)) for w in backbone.trainable_weights)
