@@ -18,7 +18,7 @@ def on_upsampled(backbone, image_shape):
     Not by Keras's ``Resizing``: called without ``training=``, it puts all layers after it into training mode.
 
     Args:
-        backbone: ``efficientnet(..., include_top=False, pooling="avg", input_shape=(side, side, 3))``.
+        backbone: ``efficientnet(..., include_top=False, pooling="avg", input_shape=(side, side, 3))``, or a part of it.
         image_shape: (height, width, 3) of the images as they lie in memory; the backbone's sides are multiples of it.
 
     Returns:
@@ -53,7 +53,7 @@ def extract_features(model, images, cache_dir, part=5000, batch_size=100):
         part, batch_size: images in a file and in a step.
 
     Returns:
-        float32 (n, channels).
+        float32 (n, channels), or (n, height, width, channels) where the model ends in maps.
 
     Raises:
         TypeError, ValueError: as in ``check_images``.
@@ -89,14 +89,14 @@ def _save(path, array):
     partial.replace(path)
 
 
-def linear_probe(features, labels, classes, *, epochs=30, learning_rate=1e-3, weight_decay=0.1, batch_size=256):
+def linear_probe(features, labels, classes, *, steps=1000, learning_rate=1e-3, weight_decay=0.1, batch_size=256):
     """Train a linear classifier on features that stay as they are.
 
     Args:
         features: float32 (n, channels).
         labels: integers (n,).
         classes: int.
-        epochs: int, passes over the features; few features get more, so that there are at least 1,000 steps.
+        steps: int, of the optimizer; each takes ``batch_size`` features at random.
         learning_rate: float, at the start; it falls to zero along a cosine.
         weight_decay: float, of AdamW.
         batch_size: int.
@@ -109,27 +109,51 @@ def linear_probe(features, labels, classes, *, epochs=30, learning_rate=1e-3, we
     scale = layers.Normalization(name="scale")
     scale.adapt(features)
     # Zeros: all classes are equally likely at first.
-    probe = keras.Sequential(
-        [layers.Input(features.shape[1:]), scale, layers.Dense(classes, kernel_initializer="zeros", name="predictions")]
-    )
-    batch_size = min(batch_size, len(features))
-    per_epoch = -(-len(features) // batch_size)
-    epochs = max(epochs, -(-1000 // per_epoch))
-    rate = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * per_epoch)
+    dense = layers.Dense(classes, kernel_initializer="zeros", name="predictions")
+    probe = keras.Sequential([layers.Input(features.shape[1:]), scale, dense])
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=weight_decay)
     probe.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    probe.fit(features, labels, batch_size=batch_size, epochs=epochs, verbose=0)
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        chosen = rng.integers(len(features), size=batch_size)
+        probe.train_on_batch(features[chosen], labels[chosen])
     return probe
 
 
-def unfreeze(backbone, first):
-    """Let the layers from a block on learn, and no others; no BatchNormalization learns, wherever it is.
+def split(backbone, first):
+    """Cut a network in two: what stays as it is, and is computed once, and what is to be fine-tuned.
+
+    Args:
+        backbone: what ``efficientnet`` returns with ``include_top=False``.
+        first: name of the first block of the second part, such as "block6a".
+
+    Returns:
+        (``keras.Model`` from images to maps, ``keras.Model`` from maps to the backbone's output); they share the layers
+        of ``backbone``.
+
+    Raises:
+        ValueError: there is no such block.
+
+    Copy with: nothing.
+    """
+    inside = [layer for layer in backbone.layers if layer.name.startswith(f"{first}_")]
+    if not inside:
+        blocks = sorted({layer.name.split("_")[0] for layer in backbone.layers if layer.name.startswith("block")})
+        raise ValueError(f"there is no block {first!r}; blocks: {', '.join(blocks)}")
+    cut = inside[0].input
+    lower = keras.Model(backbone.input, cut, name=f"{backbone.name}_below_{first}")
+    return lower, keras.Model(cut, backbone.output, name=f"{backbone.name}_from_{first}")
+
+
+def unfreeze(network, first):
+    """Let the layers from one on learn, and no others; no BatchNormalization learns, wherever it is.
 
     A BatchNormalization that may not learn keeps the statistics that it was trained with, and uses them also while the
     rest learns. Calling the network with ``training=False`` does not do that in Keras 3: ``fit`` overrides it.
 
     Args:
-        backbone: what ``efficientnet`` returns.
+        network: what ``efficientnet`` or ``split`` returns.
         first: beginning of the first layer's name, such as "block6a" for the last two stages and the head.
 
     Returns:
@@ -140,11 +164,10 @@ def unfreeze(backbone, first):
 
     Copy with: nothing.
     """
-    reached = False
-    for layer in backbone.layers:
-        reached = reached or layer.name.startswith(first)
-        layer.trainable = reached and not isinstance(layer, layers.BatchNormalization)
-    if not reached:
-        blocks = sorted({layer.name.split("_")[0] for layer in backbone.layers if layer.name.startswith("block")})
-        raise ValueError(f"no layer's name begins with {first!r}; blocks: {', '.join(blocks)}")
-    return sum(int(np.prod(w.shape)) for w in backbone.trainable_weights)
+    names = [layer.name for layer in network.layers]
+    start = next((k for k, name in enumerate(names) if name.startswith(first)), None)
+    if start is None:
+        raise ValueError(f"no layer's name begins with {first!r}; layers: {', '.join(names)}")
+    for k, layer in enumerate(network.layers):
+        layer.trainable = k >= start and not isinstance(layer, layers.BatchNormalization)
+    return sum(int(np.prod(w.shape)) for w in network.trainable_weights)
