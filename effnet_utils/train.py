@@ -379,6 +379,7 @@ PARAMETERS = {
     "resolution": (int, lambda value: 0 <= value <= 640 and value % 32 == 0, "0 or a multiple of 32, at most 640"),
     "tune_limit": _number(int, 1),
     "tune_epochs": _number(int, 1),
+    "repeats": _number(int, 1),
 }
 
 

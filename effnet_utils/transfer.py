@@ -89,28 +89,29 @@ def _save(path, array):
     partial.replace(path)
 
 
-def linear_probe(features, labels, classes, *, steps=1000, learning_rate=1e-3, weight_decay=0.1, batch_size=256):
-    """Train a linear classifier on features that stay as they are.
+def linear_probe(features, labels, classes, *, learning_rate=1e-3, weight_decay=1.0, batch_size=256):
+    """Train a linear classifier on features that stay as they are: 15 passes over them, but at least 1,000 steps.
 
     Args:
         features: float32 (n, channels).
         labels: integers (n,).
         classes: int.
-        steps: int, of the optimizer; each takes ``batch_size`` features at random.
         learning_rate: float, at the start; it falls to zero along a cosine.
         weight_decay: float, of AdamW.
-        batch_size: int.
+        batch_size: int, features in a step, drawn at random.
 
     Returns:
-        ``keras.Model`` from features to logits (n, classes); scaling the features is its first layer.
+        ``keras.Model`` from features to logits (n, classes); its first layer scales all features alike.
 
     Copy with: nothing.
     """
-    scale = layers.Normalization(name="scale")
+    # One mean and one deviation: a feature that hardly varies in a few images would be blown up by its own.
+    scale = layers.Normalization(axis=None, name="scale")
     scale.adapt(features)
     # Zeros: all classes are equally likely at first.
     dense = layers.Dense(classes, kernel_initializer="zeros", name="predictions")
     probe = keras.Sequential([layers.Input(features.shape[1:]), scale, dense])
+    steps = max(1000, 15 * len(features) // batch_size)
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=weight_decay)
     probe.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
