@@ -1,12 +1,12 @@
 """Make the committed notebooks: the package's code taken over, executed, and cleaned of what tells of the machine.
 
-    python notebooks/publish.py          # all that run in minutes with their defaults: every notebook but 07
+    python notebooks/publish.py          # all that run in minutes with their defaults: every notebook but 07 and 08
     python notebooks/publish.py 04       # one of them
     python notebooks/publish.py 07       # of this long one the cells that read records; the others keep their outputs
     python notebooks/publish.py runs/07_train_cifar10/20260101-120000/07_train_cifar10.ipynb   # store an executed copy
 
 Seconds and memory of each run go into records/benchmarks/notebooks.json, and from there into the notebook's first cell.
-07 trains for a long time: its committed copy is taken from the run whose record the text quotes.
+07 and 08 run for half an hour or more: their committed copies are taken from the runs whose records the texts quote.
 """
 
 import ast
@@ -23,7 +23,7 @@ from effnet_utils import records, run_notebook
 
 HERE = Path(__file__).parent
 COSTS = HERE.parent / "records" / "benchmarks" / "notebooks.json"
-LONG = ("07",)
+LONG = ("07", "08")
 # What TensorFlow's C++ code says at start-up whatever the log level.
 STARTUP = re.compile(r"^(WARNING: All log messages|[IWE]0000 |To enable the following|\s*$)")
 STATED = re.compile(r"^\| (Time|Memory) \| ([0-9.]+) (seconds|minutes?|GB)", re.MULTILINE)

@@ -220,9 +220,9 @@ def test_images_must_be_pixels(extractor, tmp_path):
 def test_linear_probe_finds_a_plane(count, least):
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(1)
-    # One column is a thousand times larger than the others, one is constant.
-    features = rng.normal(size=(count + 200, 12)).astype(np.float32) * np.float32([1000] + [1] * 10 + [0])
-    labels = (features[:, 0] / 1000 + features[:, 1] > 0).astype(int)
+    # Far from zero, and one column is constant.
+    features = 500 + rng.normal(size=(count + 200, 12)).astype(np.float32) * np.float32([1] * 11 + [0])
+    labels = (features[:, 0] + features[:, 1] > 1000).astype(int)
     probe = transfer.linear_probe(features[:count], labels[:count], 2)
     assert probe.output_shape == (None, 2)
     right = probe.predict(features[count:], verbose=0).argmax(axis=1) == labels[count:]
