@@ -9,7 +9,7 @@ import papermill
 import pytest
 
 from effnet_utils import run_notebook, train
-from effnet_utils.run import main, notebook_parameters, parse_value
+from effnet_utils.run import find_notebook, main, notebook_parameters, parse_value
 
 
 @pytest.fixture(autouse=True)
@@ -140,8 +140,16 @@ def test_time_limit(tmp_path, kernel, capsys):
 def test_list_prints_every_parameter_with_type_default_and_help(capsys):
     assert main(["run", "07", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(train.PARAMETERS)
+    assert [line.split()[0] for line in lines] == list(notebook_parameters_of_07())
     assert any("epochs" in line and "int" in line and "10" in line and "passes" in line for line in lines)
+
+
+def test_every_parameter_of_07_and_08_has_a_rule_and_every_rule_a_parameter():
+    named = [notebook_parameters(find_notebook(number)) for number in ("07", "08")]
+    assert set().union(*named) == set(train.PARAMETERS)
+    for parameters in named:
+        values = {name: row["default"] for name, row in parameters.items()}
+        assert train.check_parameters(values) == values
 
 
 def test_defaults_of_07_pass_their_own_checks():
@@ -150,8 +158,6 @@ def test_defaults_of_07_pass_their_own_checks():
 
 
 def notebook_parameters_of_07():
-    from effnet_utils.run import find_notebook
-
     return notebook_parameters(find_notebook("07"))
 
 
