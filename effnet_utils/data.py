@@ -16,7 +16,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_FOLDER = "cifar-10-batches-py"
@@ -31,8 +30,6 @@ CIFAR10_MD5 = {
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
-# What Pillow raises for files that are no image, cut off, broken inside, or too large to be one.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 TOY_CLASSES = ("disk", "ring", "square", "triangle", "cross", "rows", "columns", "diagonals", "checks", "dots")
 
 
@@ -352,8 +349,12 @@ def load_image_dir(image_dir, side):
         FileNotFoundError: no such folder.
         ValueError: fewer than two classes, or a class without a readable image.
 
-    Copy with: _read_image, project_path, UNREADABLE.
+    Copy with: _read_image, project_path.
     """
+    from PIL import Image
+
+    # What Pillow raises for files that are no image, cut off, broken inside, or too large to be one.
+    unreadable = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
     folder = project_path(image_dir)
     if not folder.is_dir():
         raise FileNotFoundError(f"image_dir is {str(image_dir)!r}, and {folder} is no folder")
@@ -366,7 +367,7 @@ def load_image_dir(image_dir, side):
         for path in sorted(path for path in place.rglob("*") if path.is_file() and not path.name.startswith(".")):
             try:
                 images.append(_read_image(path, side))
-            except UNREADABLE as error:
+            except unreadable as error:
                 left_out.append(f"{path.relative_to(folder)}: {error}")
                 continue
             labels.append(label)
@@ -377,6 +378,8 @@ def load_image_dir(image_dir, side):
 
 
 def _read_image(path, side):
+    from PIL import Image, ImageOps
+
     with Image.open(path) as image:
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):

@@ -147,13 +147,11 @@ def test_list_prints_every_parameter_with_type_default_and_help(capsys):
 def test_every_parameter_of_07_and_08_has_a_rule_and_every_rule_a_parameter():
     named = [notebook_parameters(find_notebook(number)) for number in ("07", "08")]
     assert set().union(*named) == set(train.PARAMETERS)
-    for parameters in named:
-        values = {name: row["default"] for name, row in parameters.items()}
-        assert train.check_parameters(values) == values
 
 
-def test_defaults_of_07_pass_their_own_checks():
-    values = {name: row["default"] for name, row in notebook_parameters_of_07().items()}
+@pytest.mark.parametrize("number", ["07", "08"])
+def test_defaults_pass_their_own_checks(number):
+    values = {name: row["default"] for name, row in notebook_parameters(find_notebook(number)).items()}
     assert train.check_parameters(values) == values
 
 
