@@ -9,6 +9,7 @@ import platform
 import subprocess
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -47,6 +48,28 @@ def open_output_dir(output_dir, notebook):
     return folder
 
 
+@contextmanager
+def whole_file(path):
+    """A file that is there whole or not at all: written under another name, and renamed when all is on the disk.
+
+    Args:
+        path: of the file; one that is there is replaced.
+
+    Yields:
+        The file, open for bytes.
+
+    Copy with: nothing.
+    """
+    path = Path(path)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".partial-", delete=False) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    # A temporary file is private; this one may be read by everybody who may read the folder.
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
+
+
 def write_record(path, record):
     """Write a record whole or not at all.
 
@@ -57,19 +80,13 @@ def write_record(path, record):
     Raises:
         ValueError: a key is missing or unknown.
 
-    Copy with: KEYS.
+    Copy with: KEYS, whole_file.
     """
     if set(record) != set(KEYS):
         raise ValueError(f"a record has the keys {', '.join(KEYS)}; found {', '.join(record)}")
-    path = Path(path)
     text = json.dumps(record, indent=1) + "\n"
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".record-", delete=False) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    # A temporary file is private; a record may be read by everybody who may read the folder.
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
 def write_history(path, per_epoch):

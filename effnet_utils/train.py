@@ -275,7 +275,7 @@ def predict(model, images, batch_size=500):
     Warns:
         UserWarning: all pixels lie in 0..1.
 
-    Copy with: warn_if_scaled.
+    Copy with: outputs, warn_if_scaled.
     """
     images = np.asarray(images)
     expected = model.input_shape[1:]
@@ -283,13 +283,18 @@ def predict(model, images, batch_size=500):
     if not fits:
         raise ValueError(f"images have shape {images.shape}; the model expects (n, {', '.join(map(str, expected))})")
     warn_if_scaled(images)
-    # By hand, because tf.data's tuning can hold up the end of ``model.predict`` (see Batches).
-    parts = [model.predict_on_batch(images[k : k + batch_size]) for k in range(0, len(images), batch_size)]
-    outputs = np.concatenate(parts).astype(np.float32)
+    values = outputs(model, images, batch_size)
     if getattr(model.layers[-1], "activation", None) is keras.activations.softmax:
-        return outputs
-    powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        return values
+    powers = np.exp(values - values.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
+
+
+def outputs(model, inputs, batch_size=100):
+    """What a model gives for all inputs, batch by batch: float32. Copy with: nothing."""
+    # By hand, because tf.data's tuning can hold up the end of ``model.predict`` (see Batches).
+    parts = [model.predict_on_batch(inputs[k : k + batch_size]) for k in range(0, len(inputs), batch_size)]
+    return np.concatenate(parts).astype(np.float32)
 
 
 def evaluate(probabilities, labels):

@@ -1,7 +1,6 @@
 """Transfer learning: features of a trained network computed once, a linear classifier on them, and fine-tuning."""
 
 import hashlib
-import os
 import time
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import numpy as np
 from keras import layers
 
 from effnet_utils.data import check_images
+from effnet_utils.records import whole_file
+from effnet_utils.train import outputs
 
 
 def on_upsampled(backbone, image_shape):
@@ -58,7 +59,7 @@ def extract_features(model, images, cache_dir, part=5000, batch_size=100):
     Raises:
         TypeError, ValueError: as in ``check_images``.
 
-    Copy with: check_images.
+    Copy with: check_images, outputs, whole_file.
     """
     check_images(images)
     cache_dir = Path(cache_dir)
@@ -71,22 +72,11 @@ def extract_features(model, images, cache_dir, part=5000, batch_size=100):
         name.update(str(chunk.shape).encode() + chunk.tobytes())
         path = cache_dir / f"{name.hexdigest()[:32]}.npy"
         if not path.is_file():
-            steps = range(0, len(chunk), batch_size)
-            outputs = [np.asarray(model.predict_on_batch(chunk[k : k + batch_size])) for k in steps]
-            _save(path, np.concatenate(outputs).astype(np.float32))
+            with whole_file(path) as file:
+                np.save(file, outputs(model, chunk, batch_size))
             print(f"features of {first + len(chunk):6} of {len(images)} images, {time.perf_counter() - start:4.0f} s")
         features.append(np.load(path))
     return np.concatenate(features)
-
-
-def _save(path, array):
-    """Write a whole file or none: a name that exists is complete."""
-    partial = path.with_suffix(f".{os.getpid()}")
-    with partial.open("wb") as file:
-        np.save(file, array)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def linear_probe(features, labels, classes, *, learning_rate=1e-3, weight_decay=1.0, batch_size=256):
