@@ -12,6 +12,7 @@ _HOME = {
     "run": ("run_notebook",),
     "parity": (),
     "transfer": (),
+    "inspection": (),
 }
 __all__ = [name for names in _HOME.values() for name in names]
 

@@ -116,8 +116,8 @@ def split(backbone, first):
     """Cut a network in two: what stays as it is, and is computed once, and what is to be fine-tuned.
 
     Args:
-        backbone: what ``efficientnet`` returns with ``include_top=False``.
-        first: name of the first block of the second part, such as "block6a".
+        backbone: what ``efficientnet`` returns.
+        first: name of the first block of the second part, such as "block6a", or of its first layer, such as "avg_pool".
 
     Returns:
         (``keras.Model`` from images to maps, ``keras.Model`` from maps to the backbone's output); they share the layers
@@ -128,7 +128,7 @@ def split(backbone, first):
 
     Copy with: nothing.
     """
-    inside = [layer for layer in backbone.layers if layer.name.startswith(f"{first}_")]
+    inside = [layer for layer in backbone.layers if f"{layer.name}_".startswith(f"{first}_")]
     if not inside:
         blocks = sorted({layer.name.split("_")[0] for layer in backbone.layers if layer.name.startswith("block")})
         raise ValueError(f"there is no block {first!r}; blocks: {', '.join(blocks)}")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from effnet_utils import efficientnet, load_toy
+from effnet_utils.inspection import grad_cam, gradient
 from effnet_utils.train import Batches, EpochLines, Recipe, evaluate, predict, prepare
 
 EPOCHS, BATCH = 3, 32
@@ -48,6 +49,17 @@ def test_training_lowers_the_loss(trained):
     assert losses[-1] < losses[0] - 0.1
     scores = evaluate(predict(model, images, batch_size=BATCH), labels)
     assert scores["accuracy"] > 0.2, "chance is 0.1"
+
+
+def test_gradients_and_grad_cam(trained):
+    model, _, images, labels = trained
+    x = np.array([-1.0, 0.5, 2.0], np.float32)
+    assert np.allclose(gradient(lambda x: x**3, x), 3 * x**2, atol=1e-5)
+    maps = keras.Model(model.input, model.get_layer("top_activation").output)(images[:4], training=False)
+    kernel = keras.ops.convert_to_numpy(model.get_layer("predictions").kernel)[:, labels[:4]]
+    places = maps.shape[1] * maps.shape[2]
+    expected = np.maximum(np.einsum("nhwc,cn->nhw", keras.ops.convert_to_numpy(maps), kernel), 0) / places
+    assert np.allclose(grad_cam(model, images[:4], labels[:4]), expected, atol=1e-5)
 
 
 def test_a_saved_model_needs_no_custom_objects(trained, tmp_path, monkeypatch):
