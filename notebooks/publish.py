@@ -1,15 +1,18 @@
 """Make the committed notebooks: the package's code taken over, executed, and cleaned of what tells of the machine.
 
-    python notebooks/publish.py          # all that run in minutes with their defaults: every notebook but 07 and 08
+    python notebooks/publish.py          # all that run in minutes with their defaults: every notebook but 07 to 09
     python notebooks/publish.py 04       # one of them
     python notebooks/publish.py 07       # of this long one the cells that read records; the others keep their outputs
     python notebooks/publish.py runs/07_train_cifar10/20260101-120000/07_train_cifar10.ipynb   # store an executed copy
 
 Seconds and memory of each run go into records/benchmarks/notebooks.json, and from there into the notebook's first cell.
-07 and 08 run for half an hour or more: their committed copies are taken from the runs whose records the texts quote.
+07 and 08 run for half an hour or more, and 09 looks into what 07 left: their committed copies are taken from the runs
+whose records the texts quote.
 """
 
 import ast
+import base64
+import io
 import json
 import re
 import sys
@@ -18,12 +21,13 @@ import time
 from pathlib import Path
 
 import nbformat
+from PIL import Image
 
 from effnet_utils import records, run_notebook
 
 HERE = Path(__file__).parent
 COSTS = HERE.parent / "records" / "benchmarks" / "notebooks.json"
-LONG = ("07", "08")
+LONG = ("07", "08", "09")
 # What TensorFlow's C++ code says at start-up whatever the log level.
 STARTUP = re.compile(r"^(WARNING: All log messages|[IWE]0000 |To enable the following|\s*$)")
 STATED = re.compile(r"^\| (Time|Memory) \| ([0-9.]+) (seconds|minutes?|GB)", re.MULTILINE)
@@ -108,7 +112,19 @@ def clean(notebook):
                 raise ValueError(f"cell {count} has an error or something on stderr: {output}")
             if "execution_count" in output:
                 output.execution_count = count
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = _smaller(output.data["image/png"])
     return notebook
+
+
+def _smaller(png):
+    """A figure in at most 256 colours, about a third of its size; as it was where it has no more than those."""
+    image = Image.open(io.BytesIO(base64.b64decode(png)))
+    if image.mode == "P":
+        return png
+    buffer = io.BytesIO()
+    image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _startup_noise(output):
