@@ -118,7 +118,7 @@ def clean(notebook):
 
 
 def _smaller(png):
-    """A figure in at most 256 colours, about a third of its size; as it was where it has no more than those."""
+    """A figure in 256 colours, about a third of its size; one that was made so before stays as it is."""
     image = Image.open(io.BytesIO(base64.b64decode(png)))
     if image.mode == "P":
         return png
