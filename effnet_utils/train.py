@@ -4,13 +4,14 @@ import json
 import math
 import time
 from dataclasses import dataclass, fields, replace
+from typing import get_args
 
 import keras
 import numpy as np
 
 from effnet_utils.data import augment, check_images, warn_if_scaled
 from effnet_utils.fast_cpu import accelerate
-from effnet_utils.model import LAYOUTS
+from effnet_utils.model import B0_BLOCKS, LAYOUTS
 from effnet_utils.muon import Muon
 from effnet_utils.records import device_name
 from effnet_utils.scaling import VARIANTS
@@ -21,6 +22,7 @@ class Recipe:
     """How to train from scratch in about ten epochs. Every value can be changed by ``overrides``.
 
     The reasons stand beside the values; layout and peak rate come from the pilot runs in ``records/``.
+    Copy with: B0_BLOCKS.
     """
 
     # One cycle: the rate climbs to its peak in the first fifth of the steps and falls to zero in the rest.
@@ -49,15 +51,31 @@ class Recipe:
     preprocessing: str = "imagenet"
     # The rest of the builder's values, as the paper has them.
     activation: str = "auto"
-    se_ratio: float = 0.25
     bn_epsilon: float = 1e-3
+    # To take the network apart or to scale it: of all stages (expansion: of those that expand). None is the variant's
+    # own; a resolution is the side that the images are resized to before anything else.
+    se_ratio: float | None = None
+    expand_ratio: int | None = None
+    kernel_size: int | None = None
+    id_skip: bool | None = None
+    width: float | None = None
+    depth: float | None = None
+    resolution: int | None = None
 
     def builder(self):
         """The values that go to ``efficientnet``, as a dict."""
         names = (
-            "bn_momentum", "drop_connect_rate", "dropout_rate", "preprocessing", "activation", "se_ratio", "bn_epsilon",
+            "bn_momentum", "drop_connect_rate", "dropout_rate", "preprocessing", "activation", "bn_epsilon", "width",
+            "depth",
         )  # fmt: skip
-        return {name: getattr(self, name) for name in names}
+        se_ratio = "auto" if self.se_ratio is None else self.se_ratio
+        return {name: getattr(self, name) for name in names} | {"se_ratio": se_ratio, "blocks": self._blocks()}
+
+    def _blocks(self):
+        changes = {"kernel_size": self.kernel_size, "id_skip": self.id_skip}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        wider = {} if self.expand_ratio is None else {"expand_ratio": self.expand_ratio}
+        return [replace(stage, **changes, **(wider if stage.expand_ratio > 1 else {})) for stage in B0_BLOCKS]
 
 
 @keras.saving.register_keras_serializable("effnet_utils")
@@ -332,7 +350,7 @@ def parse_overrides(text):
         Recipe.
 
     Raises:
-        ValueError: not a JSON object, an unknown name, or a value of another type.
+        ValueError: not a JSON object, an unknown name, a value of another type, or a number below zero.
 
     Copy with: Recipe.
     """
@@ -346,10 +364,11 @@ def parse_overrides(text):
     for name, value in values.items():
         if name not in types:
             raise ValueError(f"overrides has {name!r}; allowed: {', '.join(types)}")
-        wanted = types[name]
-        fits = type(value) is wanted or (wanted is float and type(value) is int)
-        if not fits or (wanted is float and not math.isfinite(value)):
-            raise ValueError(f"overrides has {name} = {value!r}; expected {wanted.__name__}")
+        wanted = get_args(types[name]) or (types[name],)
+        fits = type(value) in wanted or (float in wanted and type(value) is int)
+        if not fits or (type(value) in (int, float) and not 0 <= value < math.inf):
+            least = " of at least 0" if wanted[0] in (int, float) else ""
+            raise ValueError(f"overrides has {name} = {value!r}; expected {wanted[0].__name__}{least}")
     return replace(Recipe(), **values)
 
 

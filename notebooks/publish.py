@@ -223,17 +223,17 @@ def execute(path):
 
 
 def refresh(path):
-    """The notebook with new outputs of the cells tagged "records", which need but the set-up and the imports."""
+    """The notebook with new outputs of the cells tagged "records": they need but set-up, imports and parameters."""
     notebook = nbformat.read(path, as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    chosen = cells[:2] + [cell for cell in cells if "records" in cell.metadata.get("tags", [])]
+    chosen = cells[:3] + [cell for cell in cells if "records" in cell.metadata.get("tags", [])]
     small = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell.source) for cell in chosen])
     small.metadata = notebook.metadata
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / path.name
         nbformat.write(small, source)
         executed = nbformat.read(run_notebook(source, output_dir=Path(folder) / "out"), as_version=4)
-    for cell, new in zip(chosen[2:], executed.cells[2:], strict=True):
+    for cell, new in zip(chosen[3:], executed.cells[3:], strict=True):
         cell.outputs = new.outputs
     return notebook
 

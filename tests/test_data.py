@@ -868,6 +868,20 @@ def test_batches_translate_every_image_by_its_own_shift():
     assert len(shifts) >= 6
 
 
+@pytest.mark.parametrize("side", [16, 32, 48])
+def test_resize_keeps_the_picture(side):
+    (images, _), _ = data.load_toy()
+    resized = data.resize(images[:3], side)
+    assert (resized.shape, resized.dtype) == ((3, side, side, 3), np.uint8)
+    np.testing.assert_allclose(resized.mean((1, 2)), images[:3].mean((1, 2)), atol=2)
+    if side == 16:
+        # What a pixel covers is averaged, its neighbours too: no pixel is merely left out.
+        blocks = images[:3].reshape(3, 16, 2, 16, 2, 3).mean((2, 4))
+        assert np.abs(resized - blocks).mean() < np.abs(images[:3, ::2, ::2] - blocks).mean()
+    if side == 32:
+        np.testing.assert_array_equal(resized, images[:3])
+
+
 def test_batches_repeat_for_a_seed_and_differ_between_epochs():
     one, same, other = batches_of(translate=2), batches_of(translate=2), batches_of(translate=2, seed=1)
     epochs = [epoch_of(one) for _ in range(3)]

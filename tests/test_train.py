@@ -156,6 +156,42 @@ def test_overrides_change_the_recipe():
     assert train.parse_overrides("{}") == train.Recipe()
 
 
+def build(overrides, variant="b0"):
+    return efficientnet(variant, layout="cifar-fast", classes=10, **train.parse_overrides(overrides).builder())
+
+
+def shapes(model):
+    return [tuple(weight.shape) for weight in model.weights]
+
+
+@pytest.mark.parametrize("variant", ["b0", "lite0"])
+def test_a_recipe_without_overrides_builds_the_variant(variant):
+    assert shapes(build("{}", variant)) == shapes(efficientnet(variant, layout="cifar-fast", classes=10))
+
+
+@pytest.mark.parametrize(
+    "overrides, kernels, widest, gates, skips, blocks",
+    [
+        ("{}", {3, 5}, 1152, 16, 9, 16),
+        ('{"kernel_size": 3}', {3}, 1152, 16, 9, 16),
+        ('{"expand_ratio": 3}', {3, 5}, 576, 16, 9, 16),
+        ('{"expand_ratio": 1}', {3, 5}, 192, 16, 9, 16),
+        ('{"se_ratio": 0}', {3, 5}, 1152, 0, 9, 16),
+        ('{"id_skip": false}', {3, 5}, 1152, 16, 0, 16),
+        ('{"width": 2, "depth": 0.5}', {3, 5}, 2304, 10, 3, 10),
+    ],
+)
+def test_overrides_take_the_network_apart(overrides, kernels, widest, gates, skips, blocks):
+    model = build(overrides)
+    names = [layer.name for layer in model.layers]
+    depthwise = [layer for layer in model.layers if layer.name.endswith("dwconv")]
+    assert {layer.kernel_size[0] for layer in depthwise} == kernels
+    assert max(layer.output.shape[-1] for layer in depthwise) == widest
+    assert sum(name.endswith("excite") for name in names) == gates
+    assert sum(name.endswith("_add") for name in names) == skips
+    assert len(depthwise) == blocks
+
+
 def test_images_to_train_on():
     assert train.images_to_train_on(50_000, 0, "test") == 50_000
     assert train.images_to_train_on(50_000, 0, "validation") == 45_000

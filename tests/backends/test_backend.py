@@ -23,10 +23,8 @@ def trained():
     (images, labels), _ = load_toy()
     images, labels = images[:640], labels[:640]
     # JAX compiles for each shape anew: a quarter of B0's width and depth keeps that to seconds.
-    recipe = Recipe()
-    model = efficientnet(
-        "b0", layout="cifar-fast", classes=10, classifier_activation=None, width=0.25, depth=0.25, **recipe.builder()
-    )
+    recipe = Recipe(width=0.25, depth=0.25)
+    model = efficientnet("b0", layout="cifar-fast", classes=10, classifier_activation=None, **recipe.builder())
     batches = Batches(labels, BATCH, 10, recipe)
     learner = prepare(model, images, recipe, 5e-3, EPOCHS * len(batches))
     lines = EpochLines()
