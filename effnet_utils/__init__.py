@@ -13,6 +13,7 @@ _HOME = {
     "parity": (),
     "transfer": (),
     "inspection": (),
+    "deploy": (),
 }
 __all__ = [name for names in _HOME.values() for name in names]
 

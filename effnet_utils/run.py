@@ -12,6 +12,7 @@ from pathlib import Path
 from effnet_utils.data import project_path
 
 TIME_LIMIT = 4 * 3600
+PACKAGE = Path(__file__).resolve().parent
 
 
 def run_notebook(number_or_path, parameters=None, output_dir="", *, force=False, time_limit=TIME_LIMIT):
@@ -59,7 +60,8 @@ def run_notebook(number_or_path, parameters=None, output_dir="", *, force=False,
         str(path),
         str(target),
         parameters={name: values[name] for name in values if values[name] != known[name]["default"]},
-        cwd=str(path.parent),
+        # Relative paths mean the checkout that the notebook is in; one that came with the package is in none.
+        cwd=str(Path.cwd() if PACKAGE in path.parents else path.parent),
         kernel_name="python3",
         progress_bar=False,
         execution_timeout=time_limit,
@@ -69,16 +71,22 @@ def run_notebook(number_or_path, parameters=None, output_dir="", *, force=False,
 
 
 def find_notebook(number_or_path):
-    """The path of a notebook, given its path or its number in ``notebooks/``. Raises ValueError when there is none."""
+    """The path of a notebook, given its path or its number. Raises ValueError when there is none.
+
+    Numbers are looked for in the checkout that holds the working folder, beside the package, and inside the installed
+    package, which brings 07 along.
+    """
     path = Path(number_or_path)
     if path.suffix == ".ipynb" and path.is_file():
         return path.resolve()
-    folder = project_path("notebooks")
-    found = sorted(folder.glob(f"{number_or_path}_*.ipynb"))
-    if len(found) != 1:
-        known = ", ".join(path.name.split("_")[0] for path in sorted(folder.glob("*_*.ipynb")))
-        raise ValueError(f"notebook {str(number_or_path)!r} not found; give a path, or one of: {known or 'none here'}")
-    return found[0]
+    known = []
+    for folder in (project_path("notebooks"), PACKAGE.parent / "notebooks", PACKAGE / "_data" / "notebooks"):
+        found = sorted(folder.glob(f"{number_or_path}_*.ipynb"))
+        if len(found) == 1:
+            return found[0]
+        known = known or [path.name.split("_")[0] for path in sorted(folder.glob("*_*.ipynb"))]
+    known = ", ".join(known) or "none here"
+    raise ValueError(f"notebook {str(number_or_path)!r} not found; give a path, or one of: {known}")
 
 
 def notebook_parameters(path):

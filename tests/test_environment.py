@@ -123,6 +123,8 @@ def test_wheel_holds_the_records_and_the_published_figures(tmp_path):
     assert "effnet_utils/_data/published.json" in inside
     photos = {f"effnet_utils/_data/photos/{path.name}" for path in (ROOT / "data" / "photos").iterdir()}
     assert photos and photos <= inside
+    # What 10 runs again and again.
+    assert "effnet_utils/_data/notebooks/07_train_cifar10.ipynb" in inside
 
 
 # --- What the package index makes of it -------------------------------------------------------------------------
