@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import tempfile
 import time
@@ -256,8 +257,11 @@ def peak_memory_gb():
         import psutil
 
         return psutil.Process().memory_info().peak_wset / 1e9
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e9 if platform.system() == "Darwin" else peak * 1024 / 1e9
+    if platform.system() == "Linux":
+        # What getrusage says begins with the peak of the process that started this one.
+        status = Path("/proc/self/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) * 1024 / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9
 
 
 def _commit():

@@ -401,6 +401,7 @@ PARAMETERS = {
     "output_dir": (str, lambda value: True, "a path"),
     "image_dir": (str, lambda value: True, "a path"),
     "model_path": (str, lambda value: True, "a path"),
+    "lite_path": (str, lambda value: True, "a path"),
     "test_limit": _number(int, 0),
     "resolution": (int, lambda value: 0 <= value <= 640 and value % 32 == 0, "0 or a multiple of 32, at most 640"),
     "tune_limit": _number(int, 1),

@@ -28,8 +28,11 @@ from effnet_utils import records, run_notebook
 HERE = Path(__file__).parent
 COSTS = HERE.parent / "records" / "benchmarks" / "notebooks.json"
 LONG = ("07", "08", "09")
-# What TensorFlow's C++ code says at start-up whatever the log level.
-STARTUP = re.compile(r"^(WARNING: All log messages|[IWE]0000 |To enable the following|\s*$)")
+# What TensorFlow's and LiteRT's C++ code says at start-up whatever the log level, and a kernel started by a kernel.
+STARTUP = re.compile(
+    r"^(WARNING: All log messages|[IWE]0000 |To enable the following|INFO: Created TensorFlow Lite|fully_quantize: |"
+    r"\[IPKernelApp\] WARNING \| Kernel is running over TCP|\s*$)"
+)
 STATED = re.compile(r"^\| (Time|Memory) \| ([0-9.]+) (seconds|minutes?|GB)", re.MULTILINE)
 
 

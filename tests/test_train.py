@@ -258,6 +258,15 @@ def test_environment_and_memory():
     assert 0.05 < records.peak_memory_gb() < 100
 
 
+def test_peak_memory_is_not_that_of_the_process_before():
+    ballast = np.ones(1_500_000_000, np.uint8)
+    done = subprocess.run(
+        [sys.executable, "-c", "from effnet_utils.records import peak_memory_gb; print(peak_memory_gb())"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert records.peak_memory_gb() > ballast.nbytes / 1e9 > 1.5 * float(done.stdout)
+
+
 # --- figures -----------------------------------------------------------------------------------------------------
 
 
