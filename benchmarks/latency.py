@@ -24,12 +24,11 @@ import numpy as np
 import onnxruntime
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
+from throughput import BACKENDS_PYTHON, ROOT
 
 from effnet_utils import efficientnet, records
 from effnet_utils.deploy import fold_batch_norm
 
-ROOT = Path(__file__).parents[1]
-BACKENDS_PYTHON = ROOT / ".venv-backends" / "bin" / "python"
 PARAMETERS = 5_288_548
 THREADS = os.cpu_count()
 # The package's own swish cannot be exported. efficientnet-pytorch fixes the padding for one size of image.
@@ -65,14 +64,16 @@ def by_litert(path):
     return answer
 
 
-def ways(model, folder, side):
+def ways(model, folder, image):
     """Functions from one image (1, side, side, 3), pixels 0..255, to its output, by name."""
-    folded = fold_batch_norm(model)
+    folded, side = fold_batch_norm(model), image.shape[1]
+    for net in (model, folded):
+        net.predict_on_batch(image)  # Keras exports only what was called
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the converters' own, about NumPy's names
         folded.export(folder / "ours.onnx", format="onnx", verbose=False)
         folded.export(folder / "ours.tflite", format="litert", verbose=False)
-        efficientnet("b0", input_shape=(side, side, 3)).export(folder / "plain.onnx", format="onnx", verbose=False)
+        model.export(folder / "plain.onnx", format="onnx", verbose=False)
     arguments = [BACKENDS_PYTHON, "-c", EXPORT, folder / "theirs.onnx", str(side), str(PARAMETERS)]
     subprocess.run(arguments, check=True, capture_output=True)
     compiled = tf.function(model, input_signature=[tf.TensorSpec((1, side, side, 3), tf.float32)])
@@ -107,7 +108,7 @@ def main():
     model = efficientnet("b0", input_shape=(side, side, 3))
     image = np.random.default_rng(0).uniform(0, 255, (1, side, side, 3)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        calls = ways(model, Path(folder), side)
+        calls = ways(model, Path(folder), image)
         expected = calls["model.predict"](image)
         differences = {name: float(np.abs(calls[name](image) - expected).max()) for name in ("ONNX", "LiteRT")}
         spent = measure(calls, image, rounds)

@@ -123,7 +123,7 @@ def test_wheel_holds_the_records_and_the_published_figures(tmp_path):
     assert "effnet_utils/_data/published.json" in inside
     photos = {f"effnet_utils/_data/photos/{path.name}" for path in (ROOT / "data" / "photos").iterdir()}
     assert photos and photos <= inside
-    # What 10 runs again and again.
+    # What run_notebook("07") takes where there is no checkout.
     assert "effnet_utils/_data/notebooks/07_train_cifar10.ipynb" in inside
 
 
