@@ -20,8 +20,8 @@ PYTHONS = os.environ.get("COLAB_PYTHONS", "3.12 3.13").split()
 INSTALLED = [f"{name}=={version}" for name, version in COLAB.items()]
 INSTALLED += ["ipython==7.34.0", "ipykernel==6.17.1", "nbval", "pytest", "pip"]
 STARTUP = "import google.colab\n"
-# What a notebook installs besides: weights and names of classes.
-PRETRAINED = {Requirement(line).name for line in EXTRAS["pretrained"]}
+# What a notebook may install besides: weights, names of classes, exporters and runtimes, and what these bring along.
+BESIDES = {Requirement(line).name for line in EXTRAS["pretrained"] + EXTRAS["deploy"]} | {"backports.strenum"}
 
 
 def call(*command, **options):
@@ -71,11 +71,11 @@ def freeze(python):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_as_on_colab(path, colab, tmp_path):
     python, variables = colab
-    call(python, "-m", "pip", "uninstall", "-q", "-y", "effnet-utils", *PRETRAINED)
+    call(python, "-m", "pip", "uninstall", "-q", "-y", "effnet-utils", *BESIDES)
     before = freeze(python)
     run(prepare(path, tmp_path), python, variables)
     after = freeze(python)
-    assert before <= after and {line.split("==")[0] for line in after - before} <= PRETRAINED
+    assert before <= after and {line.split("==")[0] for line in after - before} <= BESIDES
     assert f"tensorflow=={COLAB['tensorflow']}" in before
 
 

@@ -76,7 +76,7 @@ def run(copy, python, environment):
     Returns (seconds, peak gigabytes); fails the test when a cell fails or differs, or did not run.
     """
     limit = OVERRIDES[copy.stem]["cell_timeout"]
-    command = [python, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q", "-p", "no:cacheprovider"]
+    command = [python, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q", "-x", "-p", "no:cacheprovider"]
     command += [f"--nbval-cell-timeout={limit}", f"--rootdir={copy.parent}", str(copy)]
     start = time.perf_counter()
     done = subprocess.run(command, cwd=copy.parent, capture_output=True, text=True, env=os.environ | environment)
