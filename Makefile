@@ -34,7 +34,7 @@ run: .venv/.stamp  ## train on a CPU in minutes: notebook 07 with small values; 
 	.venv/bin/python -m effnet_utils run 07 $(CPU_VALUES) $(ARGS)
 
 test: lint  ## check the style, then run the tests; choose tests by ARGS="-k scaling"
-	KERAS_BACKEND=tensorflow .venv/bin/python -m pytest $(ARGS)
+	KERAS_BACKEND=tensorflow .venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: .venv/.stamp  ## check the style only
 	.venv/bin/python -m ruff check

@@ -161,21 +161,21 @@ def row(path):
     return len(cells), lines, len(marked), len(figures), len(with_text), len(solutions(notebook))
 
 
-def test_table(capsys):
-    """Prints what there is to know of each notebook; seconds and memory of those that ran in this session."""
+def test_table(say):
+    """Says what there is to know of each notebook; seconds and memory of those that ran in this session."""
     titles = ("notebook", "cells", "median lines", "marked", "figures", "with alt text", "exercises", "s", "peak MB")
     template = "{:28}{:>7}{:>14}{:>8}{:>9}{:>15}{:>11}{:>6}{:>9}"
-    with capsys.disabled():
-        print("\n\n" + template.format(*titles))
-        for path in NOTEBOOKS:
-            seconds, gigabytes = COSTS.get(path.stem, (None, None))
-            costs = ("-", "-") if seconds is None else (round(seconds), round(1000 * gigabytes))
-            print(template.format(path.stem, *row(path), *costs))
-        if COSTS:
-            print("exercises: each stub gave False, each folded solution True, in the notebooks with seconds")
+    lines = ["", template.format(*titles)]
     for path in NOTEBOOKS:
-        cells, lines, marked, figures, with_text, exercises = row(path)
-        assert lines <= 8 and with_text == figures, path.name
+        seconds, gigabytes = COSTS.get(path.stem, (None, None))
+        costs = ("-", "-") if seconds is None else (round(seconds), round(1000 * gigabytes))
+        lines.append(template.format(path.stem, *row(path), *costs))
+    if COSTS:
+        lines.append("exercises: each stub gave False, each folded solution True, in the notebooks with seconds")
+    say("\n".join(lines))
+    for path in NOTEBOOKS:
+        cells, median, marked, figures, with_text, exercises = row(path)
+        assert median <= 8 and with_text == figures, path.name
         if path in LESSONS and not path.name.startswith("00_"):
             assert marked and figures and 2 <= exercises <= 3, path.name
 

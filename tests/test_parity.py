@@ -47,11 +47,10 @@ def test_one_training_step_equals_the_reference():
     assert all(row["max_difference"] == 0 for row in measured.values())
 
 
-def test_an_open_size_gives_the_same_maps(capsys):
+def test_an_open_size_gives_the_same_maps(say):
     assert proof.open_size(proof.ours) == {"75×75": None, "96×64": None}
     # A fact about Keras, not a demand on it: a later version may differ.
-    with capsys.disabled():
-        print(f"\nKeras {keras.__version__}, open size, first map that differs: {proof.open_size(proof.reference)}")
+    say(f"Keras {keras.__version__}, open size, first map that differs: {proof.open_size(proof.reference)}")
 
 
 def test_prediction_equals_the_reference():
