@@ -16,6 +16,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_FOLDER = "cifar-10-batches-py"
@@ -115,7 +116,12 @@ def _cifar10_folder(data_dir):
     if missing and folder.exists():
         raise ValueError(f"{folder} lacks {', '.join(missing)}: complete the folder, or remove it to download it anew")
     if missing:
-        _unpack(_official_archive(folder.parent), folder)
+        # One process downloads, others that want the same wait for it.
+        user = getattr(os, "getuid", int)()
+        name = hashlib.sha256(f"{user} {folder.resolve()}".encode()).hexdigest()
+        with FileLock(Path(tempfile.gettempdir()) / f"effnet-utils-{name[:16]}.lock"):
+            if not folder.exists():
+                _unpack(_official_archive(folder.parent), folder)
     return folder
 
 

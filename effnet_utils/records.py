@@ -10,31 +10,36 @@ import re
 import subprocess
 import tempfile
 import time
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 import keras
 import numpy as np
+from filelock import FileLock, Timeout
 
 from effnet_utils.data import project_path
 
+# How the names of files begin that are being written.
+PARTIAL = ".partial-"
 KEYS = ("parameters", "dataset", "results", "seconds", "environment", "notebook")
 
 
-def open_output_dir(output_dir, notebook):
+def open_output_dir(output_dir, notebook, *, hold=True):
     """The folder for a run's files, made and tried.
 
     Args:
         output_dir: path; "" makes ``runs/<notebook>/<date and time>``. Relative paths as in ``project_path``.
         notebook: str, name of the notebook.
+        hold: bool, keep other processes out of the folder for as long as this one lives.
 
     Returns:
-        Path of an existing, writable folder without a record.
+        Path of an existing, writable folder without a record and without unfinished files.
 
     Raises:
-        ValueError: the folder holds a record already, or cannot be written to.
+        ValueError: the folder holds a record already, cannot be written to, or another process holds it.
 
-    Copy with: project_path.
+    Copy with: project_path, PARTIAL, _held, _hold.
     """
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     folder = project_path(output_dir or Path("runs") / notebook / stamp)
@@ -46,7 +51,27 @@ def open_output_dir(output_dir, notebook):
             pass
     except OSError as error:
         raise ValueError(f"output_dir {folder} cannot be written to ({error}); choose another folder") from error
+    if hold and folder not in _held:
+        _hold(folder)
     return folder
+
+
+_held = {}  # folder: its lock; the system takes the lock away when the process ends, however it ends
+
+
+def _hold(folder):
+    lock = FileLock(folder / ".lock")
+    try:
+        # The kernel of a run that was killed lives on for a second or two.
+        lock.acquire(timeout=10)
+    except Timeout:
+        raise ValueError(f"output_dir {folder} is in use by another run; choose another folder") from None
+    except NotImplementedError:
+        warnings.warn(f"{folder} cannot be locked; see to it that no other run writes there", stacklevel=3)
+    _held[folder] = lock
+    # Of a run that was killed while it wrote.
+    for path in folder.glob(f"{PARTIAL}*"):
+        path.unlink()
 
 
 @contextmanager
@@ -59,16 +84,21 @@ def whole_file(path):
     Yields:
         The file, open for bytes.
 
-    Copy with: nothing.
+    Copy with: PARTIAL.
     """
     path = Path(path)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".partial-", delete=False) as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    # A temporary file is private; this one may be read by everybody who may read the folder.
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    file = tempfile.NamedTemporaryFile(dir=path.parent, prefix=PARTIAL, delete=False)
+    try:
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # A temporary file is private; this one may be read by everybody who may read the folder.
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+    except BaseException:
+        os.unlink(file.name)
+        raise
 
 
 def write_record(path, record):

@@ -49,10 +49,12 @@ def run_notebook(number_or_path, parameters=None, output_dir="", *, force=False,
         _require_known(name, known, path)
         values[name] = value
     check_parameters(values)
+    if values.get("resume") and not output_dir:
+        raise ValueError("resume is True, which needs the folder of the run to go on with: give it by -o (output_dir)")
     record = project_path(output_dir) / "record.json"
     if output_dir and force and record.is_file():
         record.unlink()
-    folder = open_output_dir(output_dir, path.stem)
+    folder = open_output_dir(output_dir, path.stem, hold=False)
     if "output_dir" in known:
         values["output_dir"] = str(folder)
     target = folder / path.name

@@ -136,9 +136,9 @@ class Batches(keras.utils.PyDataset):
         self.mirrored = np.random.default_rng(seed).random(len(labels)) < 0.5
         self.restart()
 
-    def restart(self):
-        """Go back to the first epoch."""
-        self.epoch = 0
+    def restart(self, epoch=0):
+        """Go to the beginning of an epoch, the first or another."""
+        self.epoch = epoch
         self._shuffle()
 
     def _shuffle(self):
@@ -187,6 +187,10 @@ class Learner(keras.Model):
 
     def call(self, plan, training=None):
         return self.accelerated(augment(self.images, plan), training=training)
+
+    def fit(self, batches, **options):
+        """As ``keras.Model.fit``; the order is that of ``Batches``, which Keras would shuffle once more."""
+        return super().fit(batches, shuffle=False, **options)
 
     def save_own_variables(self, store):
         """Nothing: the images are data, not weights."""
@@ -241,7 +245,8 @@ class EpochLines(keras.callbacks.Callback):
     Attributes:
         per_epoch: list of dicts: epoch, loss, accuracy (while training, on augmented images), learning_rate,
             seconds, and validation_loss, validation_accuracy where there is a validation set.
-        compile_seconds: float, time of the first step, in which the model is compiled.
+        compile_seconds: float, time of the first step, in which the model is compiled; of all first steps, when the
+            run was taken up again.
 
     For a ``Learner``. Copy with: evaluate, predict.
     """
@@ -250,16 +255,21 @@ class EpochLines(keras.callbacks.Callback):
         super().__init__()
         self.validation, self.per_epoch, self.compile_seconds = validation, [], 0.0
 
+    def on_train_begin(self, logs=None):
+        self.compiled = False
+
     def on_epoch_begin(self, epoch, logs=None):
         self.started = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        if not self.per_epoch and batch == 0:
-            self.compile_seconds = time.perf_counter() - self.started
+        if not self.compiled:
+            self.compiled, now = True, time.perf_counter()
+            self.compile_seconds += now - self.started
+            self.started = now
 
     def on_epoch_end(self, epoch, logs=None):
         optimizer = self.model.optimizer
-        seconds = time.perf_counter() - self.started - (0 if self.per_epoch else self.compile_seconds)
+        seconds = time.perf_counter() - self.started
         row = {
             "epoch": epoch + 1,
             "loss": float(logs["loss"]),
@@ -274,6 +284,36 @@ class EpochLines(keras.callbacks.Callback):
             text += f"  validation {scores['accuracy']:.1%}"
         print(f"{text}  {seconds:.0f} s", flush=True)
         self.per_epoch.append(row)
+
+
+class StopAtNaN(keras.callbacks.Callback):
+    """Ends the training with an error when the loss is no longer a number; looks at it every 50 steps.
+
+    Raises:
+        FloatingPointError: names the epoch and the batch.
+
+    Copy with: nothing.
+    """
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.losses = epoch, []
+
+    def on_train_batch_end(self, batch, logs=None):
+        # The mean since the epoch began. Not looked at in each step: that would wait for the device.
+        self.losses.append(logs["loss"])
+        if len(self.losses) % 50 == 0:
+            self._look()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._look()
+
+    def _look(self):
+        bad = np.flatnonzero(~np.isfinite([float(loss) for loss in self.losses]))
+        if len(bad):
+            raise FloatingPointError(
+                f"the loss is {float(self.losses[bad[0]])} since batch {bad[0] + 1} of epoch {self.epoch + 1}; a lower "
+                "learning_rate is the usual cure. The state after the epoch before is kept as a checkpoint"
+            )
 
 
 def predict(model, images, batch_size=500):
@@ -398,6 +438,7 @@ PARAMETERS = {
     "seed": _number(int, 0),
     "precision": _choice("float32", "mixed_float16", "mixed_bfloat16"),
     "overrides": (str, lambda value: True, "one JSON object"),
+    "resume": (bool, lambda value: True, "true or false"),
     "output_dir": (str, lambda value: True, "a path"),
     "image_dir": (str, lambda value: True, "a path"),
     "model_path": (str, lambda value: True, "a path"),

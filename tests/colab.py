@@ -18,7 +18,7 @@ from test_environment import COLAB, EXTRAS
 PYTHONS = os.environ.get("COLAB_PYTHONS", "3.12 3.13").split()
 # IPython and ipykernel are Colab's, which are years behind; nbval runs the cells and compares.
 INSTALLED = [f"{name}=={version}" for name, version in COLAB.items()]
-INSTALLED += ["ipython==7.34.0", "ipykernel==6.17.1", "nbval", "pytest", "pip"]
+INSTALLED += ["filelock", "tqdm", "ipython==7.34.0", "ipykernel==6.17.1", "nbval", "pytest", "pip"]
 STARTUP = "import google.colab\n"
 # What a notebook may install besides: weights, names of classes, exporters and runtimes, and what these bring along.
 BESIDES = {Requirement(line).name for line in EXTRAS["pretrained"] + EXTRAS["deploy"]} | {"backports.strenum"}
