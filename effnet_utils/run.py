@@ -7,6 +7,7 @@ the run before a kernel starts.
 import argparse
 import ast
 import sys
+import tempfile
 from pathlib import Path
 
 from effnet_utils.data import project_path
@@ -58,18 +59,34 @@ def run_notebook(number_or_path, parameters=None, output_dir="", *, force=False,
     if "output_dir" in known:
         values["output_dir"] = str(folder)
     target = folder / path.name
-    papermill.execute_notebook(
-        str(path),
-        str(target),
-        parameters={name: values[name] for name in values if values[name] != known[name]["default"]},
-        # Relative paths mean the checkout that the notebook is in; one that came with the package is in none.
-        cwd=str(Path.cwd() if PACKAGE in path.parents else path.parent),
-        kernel_name="python3",
-        progress_bar=False,
-        execution_timeout=time_limit,
-        stdout_file=sys.stdout,
-    )
+    with tempfile.TemporaryDirectory(prefix="effnet-") as sockets:
+        papermill.execute_notebook(
+            str(path),
+            str(target),
+            parameters={name: values[name] for name in values if values[name] != known[name]["default"]},
+            # Relative paths mean the checkout that the notebook is in; one that came with the package is in none.
+            cwd=str(Path.cwd() if PACKAGE in path.parents else path.parent),
+            kernel_name="python3",
+            kernel_manager_class=_kernel_manager(sockets),
+            progress_bar=False,
+            execution_timeout=time_limit,
+            stdout_file=sys.stdout,
+        )
     return target
+
+
+def _kernel_manager(sockets):
+    """Kernels that talk through files of their own: of those that start at the same time, some would find that another
+    has taken their TCP port (papermill's issue 511)."""
+    from jupyter_client.manager import AsyncKernelManager
+
+    class KernelManager(AsyncKernelManager):
+        def __init__(self, **options):
+            # Windows has no sockets in files.
+            own = {} if sys.platform == "win32" else {"transport": "ipc", "ip": str(Path(sockets) / "kernel")}
+            super().__init__(**options, **own)
+
+    return KernelManager
 
 
 def find_notebook(number_or_path):
@@ -137,15 +154,25 @@ def _print_parameters(path):
 def main(arguments=None):
     """The command line. Returns the exit code: 0 done, 1 the notebook failed, 2 the request was wrong."""
     parser = argparse.ArgumentParser(prog="python -m effnet_utils")
-    run = parser.add_subparsers(required=True, metavar="run").add_parser("run", help="run a notebook with parameters")
+    commands = parser.add_subparsers(required=True, metavar="run or sweep", dest="command")
+    run = commands.add_parser("run", help="run a notebook with parameters")
     run.add_argument("notebook", help="its number, such as 07, or its path")
     run.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="a parameter; the last one counts")
     run.add_argument("-o", default="", metavar="DIR", help="folder for the results (default: a new one in runs/)")
     run.add_argument("--force", action="store_true", help="replace a record that the folder already holds")
     run.add_argument("--time-limit", type=int, default=TIME_LIMIT, metavar="S", help="seconds that one cell may take")
     run.add_argument("--list", action="store_true", help="print the notebook's parameters and stop")
+    sweep = commands.add_parser("sweep", help="run a notebook over a grid of parameters, several runs at a time")
+    sweep.add_argument("grid", help="YAML file with grid, seeds, parameters and notebook (default: 07)")
+    sweep.add_argument("--out", required=True, metavar="DIR", help="folder for the runs; given again, it goes on there")
+    sweep.add_argument("--workers", type=int, default=0, metavar="N", help="runs at a time (default: the GPUs, or 1)")
+    sweep.add_argument("--ray", default="", metavar="ADDRESS", help="run on this Ray cluster, such as auto")
     given = parser.parse_args(arguments)
     try:
+        if given.command == "sweep":
+            from effnet_utils.sweep import report
+
+            return report(given.grid, given.out, given.workers, given.ray)
         path = find_notebook(given.notebook)
         if given.list:
             _print_parameters(path)
@@ -164,7 +191,7 @@ def main(arguments=None):
 
 
 def _execute(path, values, given):
-    from nbclient.exceptions import CellTimeoutError
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill import PapermillExecutionError
 
     try:
@@ -174,6 +201,12 @@ def _execute(path, values, given):
         return 1
     except CellTimeoutError:
         print(f"error: a cell of {path.name} took longer than {given.time_limit} s (--time-limit)", file=sys.stderr)
+        return 1
+    except DeadKernelError:
+        print(f"error: the kernel of {path.name} died; the usual cause is that memory ran out", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

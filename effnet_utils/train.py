@@ -396,7 +396,7 @@ def parse_overrides(text):
     """
     try:
         values = json.loads(text)
-    except (TypeError, json.JSONDecodeError) as error:
+    except (TypeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"overrides is {text!r}; expected one JSON object, such as '{{\"translate\": 4}}'") from error
     if not isinstance(values, dict):
         raise ValueError(f"overrides is {text!r}; expected one JSON object, such as '{{\"translate\": 4}}'")

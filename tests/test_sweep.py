@@ -1,0 +1,100 @@
+"""A sweep runs each combination once, goes on where it was, and tries again what failed."""
+
+import json
+import os
+
+import nbformat
+import pytest
+
+from effnet_utils.run import main
+from effnet_utils.sweep import read_grid
+
+PARAMETERS = 'rate: float = 0.1  # a rate\nseed: int = 0  # a seed\noutput_dir: str = ""  # where to'
+BODY = """
+import json, os
+from pathlib import Path
+folder = Path(output_dir)
+tries = Path(output_dir).parent / f"tries-{rate}-{seed}"
+tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
+if rate == 0.3 or (rate == 0.2 and seed == 1 and len(tries.read_text()) == 1):
+    raise RuntimeError(f"no luck with {rate}")
+cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+record = {"parameters": {"rate": rate, "seed": seed}, "results": {"test_accuracy": rate + seed / 10, "cores": cores}}
+(folder / "record.json").write_text(json.dumps(record | {"seconds": {"train": 1.0}}))
+"""
+
+
+@pytest.fixture
+def grid(tmp_path):
+    """Writes a grid of a small notebook that needs no Keras."""
+    cells = [nbformat.v4.new_code_cell(source) for source in (PARAMETERS, BODY)]
+    cells[0].metadata["tags"] = ["parameters"]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), tmp_path / "small.ipynb")
+
+    def write(**keys):
+        path = tmp_path / "grid.yaml"
+        path.write_text(json.dumps({"notebook": str(tmp_path / "small.ipynb")} | keys))
+        return path
+
+    return write
+
+
+def test_a_grid_is_every_combination_and_a_name_depends_on_its_parameters_alone(grid):
+    _, runs = read_grid(grid(grid={"rate": [0.1, 0.2]}, seeds=[0, 1]))
+    assert list(runs.values()) == [{"rate": rate, "seed": seed} for rate in (0.1, 0.2) for seed in (0, 1)]
+    assert [name[:-7] for name in runs] == ["rate-0.1_seed-0", "rate-0.1_seed-1", "rate-0.2_seed-0", "rate-0.2_seed-1"]
+    _, fewer = read_grid(grid(grid={"rate": [0.2]}, seeds=[1]))
+    assert list(fewer) == list(runs)[-1:]
+    _, seven = read_grid(grid(notebook="07", grid={"overrides": [{}, {"translate": 4}]}, parameters={"dataset": "toy"}))
+    assert [run["overrides"] for run in seven.values()] == ["{}", '{"translate": 4}']
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"grid": {"rate": 0.1}}, "rate is 0.1; expected a list of values"),
+        ({"grid": {"rate": []}}, r"rate is \[\]; expected a list"),
+        ({"seeds": 3}, "seed is 3; expected a list"),
+        ({"grid": {"rat": [0.1]}}, "rat cannot be set; allowed: rate, seed"),
+        ({"parameters": {"output_dir": "x"}}, "output_dir cannot be set"),
+        ({"seeds": [-1]}, "seed is -1; allowed: a whole number of at least 0"),
+        ({"rates": [1]}, "expected the keys notebook, parameters, grid, seeds"),
+        ({"notebook": "99"}, "notebook '99' not found"),
+    ],
+)
+def test_a_wrong_grid_is_named_before_anything_runs(grid, keys, message):
+    with pytest.raises(ValueError, match=message):
+        read_grid(grid(**keys))
+
+
+@pytest.mark.parametrize("content", [None, b"[1, 2]", b"\xff\xfe\x00", b"a: [", b""])
+def test_a_file_that_is_no_grid_ends_the_command(tmp_path, capsys, content):
+    if content is not None:
+        (tmp_path / "grid.yaml").write_bytes(content)
+    assert main(["sweep", str(tmp_path / "grid.yaml"), "--out", str(tmp_path / "out")]) == 2
+    assert "grid.yaml" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_runs_all_once_more_what_failed_and_then_only_what_is_missing(grid, tmp_path, capsys):
+    path, out = grid(grid={"rate": [0.1, 0.2, 0.3]}, seeds=[1]), tmp_path / "out"
+    command = ["sweep", str(path), "--out", str(out), "--workers", "2"]
+    assert main(command) == 1
+    printed = capsys.readouterr()
+    assert "3 runs, 0 of them done before" in printed.out and "20.00%" in printed.out
+    (failure,) = printed.err.splitlines()
+    assert "failed twice: error: cell 3 of small.ipynb raised RuntimeError: no luck with 0.3 (" in failure
+    tries = {path.name: len(path.read_text()) for path in out.glob("tries-*")}
+    assert tries == {"tries-0.1-1": 1, "tries-0.2-1": 2, "tries-0.3-1": 2}
+    records = [json.loads(path.read_text()) for path in out.glob("*/record.json")]
+    assert len(records) == 2
+    if hasattr(os, "sched_getaffinity"):
+        everywhere = sorted(os.sched_getaffinity(0))
+        shares = [everywhere[0::2], everywhere[1::2] or everywhere]
+        assert all(record["results"]["cores"] in shares for record in records)
+
+    grid(grid={"rate": [0.1]}, seeds=[1, 0])
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    assert "2 runs, 1 of them done before" in printed.out and "10.00% to 20.00%" in printed.out
+    assert (out / "tries-0.1-1").read_text() == "x"
