@@ -1,6 +1,8 @@
 """The strict runner: what it refuses before a kernel starts, and what it writes."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -138,6 +140,27 @@ def test_time_limit(tmp_path, kernel, capsys):
     slow = make_notebook(tmp_path / "slow.ipynb", 'output_dir: str = ""  # results', "import time; time.sleep(60)")
     assert main(["run", str(slow), "-o", str(tmp_path / "out"), "--time-limit", "2"]) == 1
     assert "longer than 2 s" in capsys.readouterr().err
+
+
+def test_a_kernel_that_dies(tmp_path, kernel, capsys):
+    body = "import os, signal; os.kill(os.getpid(), getattr(signal, 'SIGKILL', signal.SIGTERM))"
+    dead = make_notebook(tmp_path / "dead.ipynb", 'output_dir: str = ""  # results', body)
+    assert main(["run", str(dead), "-o", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: the kernel of dead.ipynb died")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_an_interrupted_run_ends_with_130_and_takes_its_kernel_along(tmp_path, kernel):
+    body = "import os, time; print('kernel', os.getpid(), flush=True); time.sleep(300)"
+    slow = make_notebook(tmp_path / "slow.ipynb", 'output_dir: str = ""  # results', body)
+    command = [sys.executable, "-m", "effnet_utils", "run", str(slow), "-o", str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as runner:
+        pid = int(next(line for line in runner.stdout if line.startswith("kernel")).split()[1])
+        runner.send_signal(signal.SIGINT)
+        _, errors = runner.communicate(timeout=60)
+    assert runner.returncode == 130 and errors.splitlines()[-1] == "interrupted"
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_list_prints_every_parameter_with_type_default_and_help(capsys):
