@@ -37,7 +37,7 @@ def results():
     titles = (
         "data", "layout", "epochs", "batch", "device", "test accuracy", "averaged over mirror images", "training", "",
     )  # fmt: skip
-    runs = records.read_records("cifar10*") | records.read_records("toy_*")
+    runs = records.read_records("cifar10*_b0_*") | records.read_records("toy_*")
     order = sorted(runs, key=lambda name: (name.startswith("toy"), -runs[name]["results"]["test_accuracy"]))
     rows = [result(runs[name], linked(name)) for name in order]
     gpu = records.read_records("gpu_*_test_*")
