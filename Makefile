@@ -25,7 +25,7 @@ problem = $(shell \
 new_venv = $(if $(wildcard $1/.stamp),,$(if $(problem),$(error $(problem))))if test -e $1/.stamp; \
 	then rm $1/.stamp; else $(PYTHON) -m venv --clear $1; fi
 
-.PHONY: help run test lint test-backends test-colab notebooks full bench lock badges clean
+.PHONY: help run test lint test-backends test-colab faults notebooks full bench lock badges clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -51,7 +51,10 @@ COLAB_PYTHONS = 3.12 3.13
 test-colab: .venv/.stamp  ## run each notebook alone as on Colab; one Python by COLAB_PYTHONS=3.13
 	COLAB_PYTHONS="$(COLAB_PYTHONS)" .venv/bin/python -m pytest tests/colab.py $(ARGS)
 
-notebooks: .venv/.stamp  ## execute the notebooks and store them again, all but 07; one by NB=04
+faults: .venv/.stamp  ## for hours: kill runs, run many at once, feed damaged files; fewer by ARGS="--kills 2 --runs 8"
+	KERAS_BACKEND=tensorflow .venv/bin/python tests/faults.py $(ARGS)
+
+notebooks: .venv/.stamp  ## execute the notebooks and store them again, all but the long ones; one by NB=04
 	.venv/bin/python notebooks/publish.py $(NB)
 
 full: .venv/.stamp  ## execute a long notebook with its defaults and store it: make full NB=07 ARGS="-p layout=cifar-fast"

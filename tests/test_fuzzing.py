@@ -14,5 +14,5 @@ def test_the_undamaged_files_are_read(tmp_path):
 
 @pytest.mark.parametrize("name", fuzzing.READERS)
 def test_nothing_but_a_value_error_comes_out(name, tmp_path):
-    refused, read = fuzzing.fuzz(name, 500, tmp_path)
+    refused, read = fuzzing.fuzz(name, 2_000, tmp_path)
     assert refused > 100 and read > 0, "the damage is too great or too small to say anything"
