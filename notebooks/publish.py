@@ -1,6 +1,6 @@
 """Make the committed notebooks: the package's code taken over, executed, and cleaned of what tells of the machine.
 
-    python notebooks/publish.py          # all that run in minutes with their defaults: every notebook but 07 to 09 and 11
+    python notebooks/publish.py          # all with short runs: every notebook but 07 to 09 and 11
     python notebooks/publish.py 04       # one of them
     python notebooks/publish.py 07       # of this long one the cells that read records; the others keep their outputs
     python notebooks/publish.py runs/07_train_cifar10/20260101-120000/07_train_cifar10.ipynb   # store an executed copy
