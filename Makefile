@@ -43,13 +43,13 @@ lint: .venv/.stamp  ## check the style only
 # conftest.py and plugins of the main tests may need TensorFlow, which this environment does not have.
 test-backends: .venv/.stamp .venv-backends/.stamp  ## run the model on JAX and on PyTorch and compare with TensorFlow
 	KERAS_BACKEND=tensorflow .venv/bin/python tests/backends/tensorflow_maps.py
-	KERAS_BACKEND=jax .venv-backends/bin/python -m pytest --confcutdir=tests/backends tests/backends
-	KERAS_BACKEND=torch .venv-backends/bin/python -m pytest --confcutdir=tests/backends tests/backends
+	KERAS_BACKEND=jax .venv-backends/bin/python -m pytest -n 2 --confcutdir=tests/backends tests/backends
+	KERAS_BACKEND=torch .venv-backends/bin/python -m pytest -n 2 --confcutdir=tests/backends tests/backends
 
 # Each Python in an environment with Colab's versions; the notebooks' set-up cell installs the package from a git URL.
 COLAB_PYTHONS = 3.12 3.13
 test-colab: .venv/.stamp  ## run each notebook alone as on Colab; one Python by COLAB_PYTHONS=3.13
-	COLAB_PYTHONS="$(COLAB_PYTHONS)" .venv/bin/python -m pytest tests/colab.py $(ARGS)
+	COLAB_PYTHONS="$(COLAB_PYTHONS)" .venv/bin/python -m pytest -n 2 tests/colab.py $(ARGS)
 
 faults: .venv/.stamp  ## for hours: kill runs, run many at once, feed damaged files; fewer by ARGS="--kills 2 --runs 8"
 	KERAS_BACKEND=tensorflow .venv/bin/python tests/faults.py $(ARGS)

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import multiprocessing
 import os
 import queue
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from effnet_utils.data import project_path
 from effnet_utils.records import open_output_dir, whole_file
-from effnet_utils.run import find_notebook, notebook_parameters
+from effnet_utils.run import find_notebook, main, notebook_parameters
 from effnet_utils.train import check_parameters
 
 KEYS = ("notebook", "parameters", "grid", "seeds")
@@ -88,7 +89,7 @@ def run_sweep(grid, out, workers=0, ray=""):
     notebook, runs = read_grid(grid)
     out = open_output_dir(out, "sweep")
     waiting = [name for name in runs if _record(out / name) is None]
-    print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them done before; into {out}")
+    print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them done before", flush=True)
     tries, failed = dict.fromkeys(waiting, 0), {}
     submit, close = _on_ray(ray, out) if ray else _here(workers, out)
     running = {submit(name, notebook, runs[name]): name for name in waiting}
@@ -119,10 +120,12 @@ def _table(out, runs, failed):
     from rich.table import Table
 
     table = Table("run", "done", "failed", "training (s)", "accuracy", "lowest to highest")
+    values = {parameter: {run[parameter] for run in runs.values()} for parameter in next(iter(runs.values()))}
+    varied = [parameter for parameter, found in values.items() if len(found) > 1 and parameter != "seed"]
     groups = {}
     for name, run in runs.items():
-        key = ", ".join(f"{parameter} {value}" for parameter, value in run.items() if parameter != "seed")
-        groups.setdefault(key, []).append(name)
+        key = ", ".join(f"{parameter} {run[parameter]}" for parameter in varied)
+        groups.setdefault(key or "all", []).append(name)
     for key, names in groups.items():
         found = [record for name in names if (record := _record(out / name))]
         seconds = [record["seconds"].get("train", sum(record["seconds"].values())) for record in found]
@@ -136,18 +139,32 @@ def _table(out, runs, failed):
     return table
 
 
-def _unit(notebook, values, folder, variables):
+def _unit(notebook, values, folder, cores=(), variables=None):
     """One run in a process of its own; returns the last line of its log."""
-    command = [sys.executable, "-m", "effnet_utils", "run", str(notebook), "-o", str(folder)]
+    folder.mkdir(parents=True, exist_ok=True)
+    # Forked from a process that has imported what the runner needs, so that a run does not wait for that.
+    kind = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
+    kind.set_forkserver_preload(["papermill", "effnet_utils.train"])
+    process = kind.Process(target=_child, args=(str(notebook), values, folder, cores, variables or {}))
+    process.start()
+    process.join()
+    lines = (folder / "log.txt").read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"the runner ended with {process.exitcode} and printed nothing"
+
+
+def _child(notebook, values, folder, cores, variables):
+    log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    if cores:
+        os.sched_setaffinity(0, cores)
+    os.environ.update(variables)
     if "resume" in notebook_parameters(notebook):
-        values = {**values, "resume": "true"}
+        values = {**values, "resume": True}
+    command = ["run", notebook, "-o", str(folder)]
     for name, value in values.items():
         command += ["-p", f"{name}={value}"]
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "log.txt", "w+b") as log:
-        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | variables)
-        log.seek(0)
-        return (log.read().decode(errors="replace").strip().splitlines() or ["no output"])[-1]
+    sys.exit(main(command))
 
 
 def _gpus():
@@ -165,16 +182,14 @@ def _here(workers, out):
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     shares = queue.SimpleQueue()
     for k in range(workers):
-        shares.put((set(cores[k::workers]) or set(cores), {"CUDA_VISIBLE_DEVICES": str(k % gpus)} if gpus else {}))
+        shares.put((cores[k::workers] or cores, {"CUDA_VISIBLE_DEVICES": str(k % gpus)} if gpus else {}))
 
     def unit(name, notebook, values):
-        share, variables = mine = shares.get()
-        if share:
-            os.sched_setaffinity(0, share)  # of this thread, and of the process that it starts
+        share = shares.get()
         try:
-            return _unit(notebook, values, out / name, variables)
+            return _unit(notebook, values, out / name, *share)
         finally:
-            shares.put(mine)
+            shares.put(share)
 
     pool = ThreadPoolExecutor(workers)
     return (lambda *run: pool.submit(unit, *run)), (lambda: pool.shutdown(cancel_futures=True))
@@ -182,16 +197,24 @@ def _here(workers, out):
 
 def _on_ray(address, out):
     """(submit, close) for runs on a Ray cluster; a run whose node is lost is started on another one."""
-    import ray
+    try:
+        import ray
+    except ImportError:
+        raise ValueError('--ray needs Ray, here and on each node: pip install "effnet-utils[scale]"') from None
 
-    ray.init(address=address, log_to_driver=False)
+    try:
+        ray.init(address=address, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ValueError(f"no Ray cluster at {address!r}: {error}; `ray start --head` begins one") from error
     gpus = min(1, int(ray.cluster_resources().get("GPU", 0)))
 
     @ray.remote(num_cpus=1, num_gpus=gpus, max_retries=-1)
-    def unit(number, values):
+    def unit(name, content, values):
         with tempfile.TemporaryDirectory() as place:
-            line = _unit(find_notebook(number), values, Path(place), {})
-            paths = [path for path in Path(place).iterdir() if not path.name.startswith((".", "checkpoint-"))]
+            notebook, folder = Path(place, name), Path(place, "run")
+            notebook.write_bytes(content)
+            line = _unit(notebook, values, folder)
+            paths = [path for path in folder.iterdir() if not path.name.startswith((".", "checkpoint-"))]
             return line, {path.name: path.read_bytes() for path in paths if path.is_file()}
 
     def collect(name, reference):
@@ -206,7 +229,8 @@ def _on_ray(address, out):
     pool = ThreadPoolExecutor(64)
 
     def submit(name, notebook, values):
-        return pool.submit(collect, name, unit.remote(notebook.stem.split("_")[0], values))
+        # The notebook travels along: all nodes run the same one.
+        return pool.submit(collect, name, unit.remote(notebook.name, notebook.read_bytes(), values))
 
     def close():
         pool.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""The long tests of faults (`make faults`): runs killed, many notebooks at once, damaged files. Prints a table.
+"""The long tests of faults (`make faults`): runs killed, disks filled, nodes lost, damaged files. Prints a table.
 
 Fewer, for a try: `python tests/faults.py --kills 2 --runs 8 --cases 100`. Ends with 1 when one was not survived.
 """
@@ -15,10 +15,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cluster
 import fuzzing
 import keras
 import nbformat
 import numpy as np
+import pytest
+
+from effnet_utils.records import PARTIAL
 
 TINY = {
     "dataset": "toy", "layout": "imagenet", "epochs": 4, "batch_size": 32, "train_limit": 256,
@@ -27,13 +31,30 @@ TINY = {
 # One thread, and TensorFlow's deterministic operations: what is computed twice is equal to the last bit.
 ENVIRONMENT = os.environ | {"TF_DETERMINISTIC_OPS": "1", "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
+# The short tests that `make test` runs too, again.
+SHORT = {
+    "two runs into one folder": "test_checkpoints.py::test_a_folder_belongs_to_one_process",
+    "two processes download at once": "test_data.py::test_two_processes_that_want_the_data_download_it_once",
+    "archives truncated or altered": "test_data.py::test_damaged_archive_is_refused",
+    "hostile archives": "test_data.py::test_hostile_members_write_nothing",
+    "hostile pickles": "test_data.py::test_hostile_opcodes_are_refused",
+    "damaged checkpoints": "test_checkpoints.py::test_takes_the_one_before_a_damaged_one",
+    "a loss that is no number": "test_checkpoints.py::test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_state",
+    "Ctrl-C": "test_run.py::test_an_interrupted_run_ends_with_130_and_takes_its_kernel_along",
+    "a kernel that dies under the runner": "test_run.py::test_a_kernel_that_dies",
+    "a notebook over its time limit": "test_run.py::test_time_limit",
+}
+
+
+def command(notebook, folder, values=()):
+    given = [f"-p{name}={value}" for name, value in dict(values).items()]
+    return [sys.executable, "-m", "effnet_utils", "run", str(notebook), "-o", str(folder), *given]
+
 
 def start(notebook, folder, values=()):
-    command = [sys.executable, "-m", "effnet_utils", "run", str(notebook), "-o", str(folder)]
-    for name, value in dict(values).items():
-        command += ["-p", f"{name}={value}"]
     log = open(folder.with_suffix(".log"), "ab")
-    return subprocess.Popen(command, stdout=log, stderr=log, env=ENVIRONMENT, start_new_session=True)
+    run = command(notebook, folder, values)
+    return subprocess.Popen(run, stdout=log, stderr=log, env=ENVIRONMENT, start_new_session=True)
 
 
 def finish(folder, values):
@@ -63,11 +84,8 @@ def kill(runner, whole):
     runner.wait()
 
 
-def kills(count, place, chance):
+def kills(count, place, expected, length, chance):
     """Runs killed at a random moment, at times twice, and gone on with."""
-    began = time.monotonic()
-    finish(place / "whole", TINY)
-    expected, length = outcome(place / "whole"), time.monotonic() - began
 
     def one(k):
         folder, delays = place / f"kill{k}", [chance.uniform(0.1, 1) * length for _ in range(1 + k % 2)]
@@ -81,10 +99,73 @@ def kills(count, place, chance):
                 break
         if not (folder / "record.json").exists():
             finish(folder, TINY | {"resume": "true"})
-        assert not list(folder.glob(".partial-*")) and not list(folder.glob("checkpoint-*"))
+        assert not list(folder.glob(f"{PARTIAL}*")) and not list(folder.glob("checkpoint-*"))
         return same(outcome(folder), expected)
 
     return [one(k) for k in range(count)]
+
+
+# In a name space of its own, so that a small disk can be made by everybody: fill it, look, enlarge it, go on.
+FULL = """
+mount -t tmpfs -o size=$1 none "$2" || exit 3
+shift; place=$1; shift
+"$@" > "$place.full" 2>&1; echo $? > "$place.code"
+ls -A "$place/out" > "$place.left" 2> /dev/null
+mount -o remount,size=100m "$place" && "$@" > "$place.again" 2>&1 && cp -a "$place/out" "$place.out"
+"""
+READ_ONLY = """
+mount -t tmpfs -o ro none "$1" || exit 3
+place=$1; shift
+"$@" > "$place.full" 2>&1; echo $? > "$place.code"
+"""
+
+
+def apart(script, *arguments):
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script, "sh", *map(str, arguments)], env=ENVIRONMENT)
+    if done.returncode == 3:
+        raise RuntimeError("no small disk could be made here: mounting in a name space of one's own is not allowed")
+
+
+def full_disks(sizes, place, expected):
+    """Disks that are full at another moment each; then there is room, and the run is gone on with."""
+
+    def one(size):
+        disk = place / f"disk{size}"
+        disk.mkdir()
+        apart(FULL, f"{size}k", disk, *command("07", disk / "out", TINY | {"resume": "true"}))
+        code, last = (
+            int((place / f"{disk.name}.code").read_text()),
+            (place / f"{disk.name}.full").read_text().split("\n")[-2],
+        )
+        left = (place / f"{disk.name}.left").read_text().split()
+        clear = code in (1, 2) and last.startswith("error: ") and "No space left" in last
+        whole = "record.json" not in left and not any(name.startswith(PARTIAL) for name in left)
+        if not (clear and whole):
+            print(f"disk of {size} kB: code {code}, left {left}, last line: {last}")
+        return clear and whole and same(outcome(place / f"{disk.name}.out"), expected)
+
+    return [one(size) for size in sizes]
+
+
+def read_only_disk(place):
+    disk = place / "read-only"
+    disk.mkdir()
+    apart(READ_ONLY, disk, *command("07", disk / "out", TINY))
+    last = (place / "read-only.full").read_text().split("\n")[-2]
+    return [(place / "read-only.code").read_text() == "2\n" and last.startswith("error: ") and "written to" in last]
+
+
+def lost_node(place):
+    """A grid of 12 runs on a cluster of two nodes, the second of which is killed."""
+    grid, fixed = place / "grid.yaml", TINY | {"epochs": 1}
+    axes = {"learning_rate": [0.003, 0.006], "batch_size": [32, 64]}
+    fixed.pop("batch_size")
+    grid.write_text(json.dumps({"parameters": fixed, "grid": axes, "seeds": [0, 1, 2]}))
+    code, printed, there = cluster.sweep_and_lose_a_node(grid, place / "grid", 4)
+    if code:
+        print(printed)
+    found = {tuple(run[name] for name in (*axes, "seed")) for run in cluster.records(place / "grid")}
+    return [code == 0 and there < 12] + [len(cluster.records(place / "grid")) == 12] * len(found)
 
 
 def small_runs(count, place):
@@ -105,12 +186,40 @@ def small_runs(count, place):
         return list(pool.map(one, range(count)))
 
 
+class Outcomes:
+    """A plugin that keeps whether each test passed."""
+
+    def __init__(self):
+        self.passed = []
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "call" or report.failed or report.skipped:
+            self.passed.append(report.passed)
+
+
+def short(name, place):
+    outcomes = Outcomes()
+    test = str(Path(__file__).parent / SHORT[name])
+    pytest.main([test, "-q", "--no-header", "--no-summary", "-p", "no:cacheprovider"], plugins=[outcomes])
+    return outcomes.passed or [False]
+
+
 def main(given):
     chance, survived = random.Random(given.seed), {}
     with tempfile.TemporaryDirectory(prefix="faults-") as place:
         place = Path(place)
-        survived["runs of 07 killed at a random moment, resumed bit for bit"] = kills(given.kills, place, chance)
+        began = time.monotonic()
+        finish(place / "whole", TINY)
+        expected, length = outcome(place / "whole"), time.monotonic() - began
+        runs = kills(given.kills, place, expected, length, chance)
+        survived["runs of 07 killed at a random moment, resumed bit for bit"] = runs
+        sizes = [round(400 * 1.25**k) for k in range(given.disks)]
+        survived["disks full in the midst of a run, then resumed bit for bit"] = full_disks(sizes, place, expected)
+        survived["a folder on a read-only disk"] = read_only_disk(place)
         survived["small notebooks, eight at a time"] = small_runs(given.runs, place)
+        survived["a sweep of 12 runs on two nodes, one of them lost"] = lost_node(place)
+        for name in SHORT:
+            survived[name] = short(name, place)
         for name in fuzzing.READERS:
             refused, read = fuzzing.fuzz(name, given.cases, place, given.seed)
             survived[f"damaged inputs, {name}"] = [True] * (refused + read)
@@ -122,6 +231,6 @@ def main(given):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("kills", 50), ("runs", 200), ("cases", 10_000), ("seed", 0)):
+    for name, default in (("kills", 50), ("disks", 10), ("runs", 200), ("cases", 10_000), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     sys.exit(main(parser.parse_args()))

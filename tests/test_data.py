@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import hashlib
+import http.server
 import io
 import os
 import pickle
@@ -10,7 +11,10 @@ import pickletools
 import re
 import socket
 import struct
+import subprocess
+import sys
 import tarfile
+import threading
 import time
 import tracemalloc
 import warnings
@@ -428,6 +432,36 @@ def test_downloads_and_unpacks(source, work, monkeypatch, quiet, data_dir):
     # The second time nothing is fetched.
     served.unlink()
     assert_same(data.load_cifar10(work / data_dir), expected_arrays())
+
+
+def test_two_processes_that_want_the_data_download_it_once(source, work):
+    served, asked = write_archive(source.parent / "served" / ARCHIVE, source).read_bytes(), []
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            time.sleep(2)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(served)))
+            self.end_headers()
+            self.wfile.write(served)
+
+        def log_message(self, *arguments):
+            """Nothing on the screen."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url, digest = f"http://127.0.0.1:{server.server_port}/{ARCHIVE}", hashlib.sha256(served).hexdigest()
+    code = (
+        f"from effnet_utils import data; data.CIFAR10_URL = {url!r}; data.CIFAR10_SHA256 = {digest!r}; "
+        f"print(len(data.load_cifar10({str(work)!r})[0][1]))"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    printed = [process.communicate(timeout=120)[0].splitlines()[-1] for process in running]
+    server.shutdown()
+    server.server_close()
+    assert printed == [str(len(expected_arrays()[0][1]))] * 2 and len(asked) == 1
+    assert tree(work) == UNPACKED
 
 
 def altered(content):

@@ -11,6 +11,7 @@ import papermill
 import pytest
 
 from effnet_utils import run_notebook, train
+from effnet_utils.records import PARTIAL
 from effnet_utils.run import find_notebook, main, notebook_parameters, parse_value
 
 
@@ -147,6 +148,28 @@ def test_a_kernel_that_dies(tmp_path, kernel, capsys):
     dead = make_notebook(tmp_path / "dead.ipynb", 'output_dir: str = ""  # results', body)
     assert main(["run", str(dead), "-o", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: the kernel of dead.ipynb died")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
+def test_a_disk_that_is_full(tmp_path, kernel, capsys):
+    """A write that fails in the middle leaves no record and no half of one; the run can be made again."""
+    body = """
+import os, resource
+from pathlib import Path
+from effnet_utils.records import whole_file
+if not Path(output_dir, "again").exists():
+    Path(output_dir, "again").touch()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, -1))
+with whole_file(Path(output_dir, "record.json")) as file:
+    file.write(b"x" * 200_000)
+"""
+    notebook = make_notebook(tmp_path / "full.ipynb", 'output_dir: str = ""  # results', body)
+    command = ["run", str(notebook), "-o", str(tmp_path / "out")]
+    assert main(command) == 1
+    assert "error: cell 3 of full.ipynb raised OSError: [Errno 27]" in capsys.readouterr().err.splitlines()[-1]
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert "record.json" not in left and not [name for name in left if name.startswith(PARTIAL)]
+    assert main(command) == 0 and (tmp_path / "out" / "record.json").stat().st_size == 200_000
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")

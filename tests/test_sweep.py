@@ -5,6 +5,7 @@ import os
 
 import nbformat
 import pytest
+from cluster import records, sweep_and_lose_a_node
 
 from effnet_utils.run import main
 from effnet_utils.sweep import read_grid
@@ -98,3 +99,18 @@ def test_runs_all_once_more_what_failed_and_then_only_what_is_missing(grid, tmp_
     printed = capsys.readouterr()
     assert "2 runs, 1 of them done before" in printed.out and "10.00% to 20.00%" in printed.out
     assert (out / "tries-0.1-1").read_text() == "x"
+
+
+def test_on_a_cluster_that_loses_a_node_all_records_arrive_once(grid, tmp_path):
+    path, out = grid(grid={"rate": [0.1, 0.4]}, seeds=[0, 2, 3]), tmp_path / "out"
+    code, printed, there = sweep_and_lose_a_node(path, out, 1)
+    assert code == 0, printed
+    assert 1 <= there < 6 and "6 runs, 0 of them done before" in printed
+    assert sorted((run["rate"], run["seed"]) for run in records(out)) == [(r, s) for r in (0.1, 0.4) for s in (0, 2, 3)]
+    assert not list(out.rglob(".partial-*")) and len(list(out.glob("*/small.ipynb"))) == 6
+
+
+def test_where_there_is_no_cluster_the_command_says_so(grid, tmp_path, capsys):
+    command = ["sweep", str(grid(seeds=[0])), "--out", str(tmp_path / "out"), "--ray", "127.0.0.1:1"]
+    assert main(command) == 2
+    assert capsys.readouterr().err.startswith("error: no Ray cluster at '127.0.0.1:1'")
