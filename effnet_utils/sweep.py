@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import queue
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -202,9 +203,13 @@ def _on_ray(address, out):
     except ImportError:
         raise ValueError('--ray needs Ray, here and on each node: pip install "effnet-utils[scale]"') from None
 
+    host, _, port = address.rpartition("//")[2].rpartition(":")
     try:
+        if port.isdigit():
+            # Ray itself would look for it for minutes.
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address=address, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"no Ray cluster at {address!r}: {error}; `ray start --head` begins one") from error
     gpus = min(1, int(ray.cluster_resources().get("GPU", 0)))
 
