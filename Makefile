@@ -25,7 +25,7 @@ problem = $(shell \
 new_venv = $(if $(wildcard $1/.stamp),,$(if $(problem),$(error $(problem))))if test -e $1/.stamp; \
 	then rm $1/.stamp; else $(PYTHON) -m venv --clear $1; fi
 
-.PHONY: help run test lint test-backends test-colab faults notebooks full bench lock badges clean
+.PHONY: help run test lint test-backends test-colab faults notebooks full bench site site-links lock badges clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,16 @@ bench: $(if $(benchmark),.venv/.stamp)  ## list the benchmarks; run one by BENCH
 	$(if $(BENCH),.venv/bin/python $(benchmark) $(ARGS),@for file in benchmarks/*.py; do \
 		printf '%-14s %s\n' "$$(basename "$$file" .py)" "$$(sed -n '1s/^"""//p' "$$file")"; done)
 
+SPHINX = .venv/bin/python -m sphinx -q -n -W --keep-going -c site -d site/_build/doctrees site/_build/source
+site: .venv/.stamp  ## make pages of the notebooks, records and docstrings: site/_build/html, which needs no network
+	.venv/bin/python site/pages.py
+	$(SPHINX) site/_build/html
+	.venv/bin/python site/check.py site/_build/html
+
+site-links: .venv/.stamp  ## follow the site's links to other sites, over the network
+	.venv/bin/python site/pages.py
+	$(SPHINX) site/_build/links -b linkcheck
+
 # Keeps the versions already locked where the ranges allow; LOCK=--upgrade takes the newest.
 lock: .venv/.stamp  ## lock the versions of all packages anew from pyproject.toml; the newest by LOCK=--upgrade
 	.venv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-python-downloads \
@@ -92,7 +102,7 @@ repo_fits = $(shell case $(quoted_repo) in \
 	esac)
 
 clean:  ## remove the environments and caches; data and runs stay
-	rm -rf .venv .venv-backends .pytest_cache .ruff_cache dist ./*.egg-info
+	rm -rf .venv .venv-backends .pytest_cache .ruff_cache dist site/_build ./*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.stamp: pyproject.toml requirements.lock

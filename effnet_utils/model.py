@@ -212,7 +212,7 @@ def endpoints(model):
         model: what ``efficientnet`` returns.
 
     Returns:
-        dict {"reduction_1": name, "reduction_2": name, ...}; the map of "reduction_i" is 2**i times smaller than
+        dict {"reduction_1": name, "reduction_2": name, ...}; the map of "reduction_i" is ``2**i`` times smaller than
         the image. Layouts with fewer strided layers have fewer entries.
 
     Source: the authors' code (endpoints of the TPU release). Copy with: nothing.

@@ -1,6 +1,7 @@
 """Are two models the same function? Their maps compared block by block, with weights under which a mistake shows.
 
-The models need the layers' names of ``efficientnet`` and ``keras.applications``: "stem_...", "block1a_...", "top_...".
+The models need the layers' names of ``efficientnet`` and ``keras.applications``: ``stem_...``, ``block1a_...``,
+``top_...``::
 
     randomise(theirs)
     copy_weights(theirs, ours)

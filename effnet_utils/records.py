@@ -152,7 +152,7 @@ def read_records(pattern):
     """Records that ship with the project.
 
     Args:
-        pattern: file names in ``records/`` without ".json"; * stands for any letters.
+        pattern: file names in ``records/`` without ".json"; ``*`` stands for any letters.
 
     Returns:
         dict {name: dict with the keys in KEYS}, sorted by name; empty when none fits.

@@ -45,7 +45,7 @@ def by_name(lines):
 
 
 CORE = by_name(PROJECT["dependencies"])
-ALL = by_name(PROJECT["dependencies"] + EXTRAS["notebooks"] + EXTRAS["pretrained"] + EXTRAS["dev"])
+ALL = by_name(PROJECT["dependencies"] + EXTRAS["notebooks"] + EXTRAS["pretrained"] + EXTRAS["site"] + EXTRAS["dev"])
 
 
 def lock_entries():

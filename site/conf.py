@@ -1,0 +1,91 @@
+"""How Sphinx makes the site out of what pages.py has put together; `make site` runs both."""
+
+import json
+import os
+import re
+import tomllib
+from pathlib import Path
+
+from docutils import nodes
+
+ROOT = Path(__file__).parents[1]
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+
+# Before autodoc imports the package.
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+project = html_title = "EfficientNet, built step by step"
+copyright = "the contributors, Apache-2.0"
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx_copybutton"]
+
+# The committed outputs are what is shown.
+nb_execution_mode = "off"
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath"]
+copybutton_selector = "div.cell_input pre, div.highlight-default pre, div.highlight-python pre"
+
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_preserve_defaults = True
+napoleon_use_rtype = False
+# Names of other packages: their inventories would have to be downloaded.
+nitpick_ignore_regex = [(r"py:.*", r"(?!effnet_utils).*")]
+
+# pages.py has put MathJax 3 into _build/static.
+html_static_path = ["_static", "_build/static"]
+mathjax_path = "mathjax/tex-chtml.js"
+# The menu would load parts that are not there; what screen readers read stays.
+mathjax3_config = {"options": {"enableMenu": False}}
+
+html_theme = "sphinx_book_theme"
+templates_path = ["_templates"]
+html_favicon = "_static/favicon.svg"
+html_css_files = ["site.css"]
+html_show_sphinx = False
+html_theme_options = {
+    "repository_url": REPOSITORY,
+    "repository_branch": "main",
+    "use_repository_button": True,
+    "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+    "navbar_persistent": [],  # the search field stands in the sidebar
+    "max_navbar_depth": 1,
+    "show_toc_level": 2,
+    "footer_content_items": ["copyright.html"],
+}
+
+# The repository itself may not be public yet.
+linkcheck_ignore = [re.escape(REPOSITORY), "https://colab.research.google.com/github/"]
+
+BADGE = "[![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+
+
+def for_the_site(app, name, source):
+    """A notebook's text as the site shows it: no picture from elsewhere, and links that lead to pages."""
+    source[0] = source[0].replace(BADGE, "[Open in Colab]").replace("](../records)", "](../results.md)")
+
+
+def give_alt_text(app, tree):
+    """Each figure gets the alt text that its notebook holds; MyST-NB passes it over."""
+    path = Path(app.env.doc2path(app.env.current_document.docname))
+    if path.suffix != ".ipynb":
+        return
+    outputs = [output for cell in json.loads(path.read_text())["cells"] for output in cell.get("outputs", ())]
+    texts = [output["metadata"]["image/png"]["alt"] for output in outputs if "image/png" in output.get("data", {})]
+    parts = [part for part in tree.findall(nodes.container) if "cell_output" in part["classes"]]
+    shown = [image for part in parts for image in part.findall(nodes.image)]
+    for image, text in zip(shown, texts, strict=True):
+        image["alt"] = text
+
+
+def keep_returns_whole(app, what, name, obj, options, lines):
+    """Napoleon takes what stands before a colon in "Returns:" for a type; here it is text with dicts in it."""
+    for title, field in (("Returns:", ":returns:"), ("Yields:", ":Yields:")):
+        if title in lines:
+            start = lines.index(title)
+            lines[start : start + 2] = [f"{field} {lines[start + 1].strip()}"]
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", keep_returns_whole, priority=400)  # before Napoleon's 500
+    app.connect("source-read", for_the_site)
+    app.connect("doctree-read", give_alt_text)

@@ -1,0 +1,101 @@
+"""The site's sources hold every notebook, module, record and table, and its check finds what it is there to find."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "site"))
+import check  # noqa: E402
+import pages  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source")
+    pages.write_pages(folder)
+    return folder
+
+
+def test_every_notebook_is_in_the_map_in_reading_order(source):
+    index = (source / "index.md").read_text()
+    names = [path.name for path in sorted(ROOT.glob("notebooks/*.ipynb"))]
+    rows = re.findall(r"^\| \[[0-9A]\d · .+?\]\(notebooks/(.+?)\) \| .+\? \| .*(?:second|minute)s? .* \|$", index, re.M)
+    assert rows == names and (source / "notebooks" / names[-1]).is_file()
+    assert re.findall(r"^notebooks/(.+)$", index, re.M) == [name.removesuffix(".ipynb") for name in names]
+
+
+def test_every_module_has_a_page_and_every_record_a_line(source):
+    modules = {path.stem for path in (ROOT / "effnet_utils").glob("[a-z]*.py")}
+    assert {path.stem for path in (source / "api").iterdir()} == modules
+    assert set(re.findall(r"^api/(\w+)$", (source / "api.md").read_text(), re.M)) == modules
+    results = (source / "results.md").read_text()
+    for path in (ROOT / "records").rglob("*.json"):
+        assert f"({path.relative_to(ROOT)})" in results
+
+
+def test_tables_are_filled_and_none_is_forgotten(source, monkeypatch, tmp_path):
+    for page in source.glob("*.md"):
+        assert "{{" not in page.read_text(), page.name
+    assert pages.tables.results() in (source / "results.md").read_text()
+    assert "| b0 | 77.1 | 93.3 | 5.3 | 0.39 |" in (source / "published.md").read_text()
+    monkeypatch.setitem(pages.tables.BLOCKS, "new", lambda: "")
+    with pytest.raises(ValueError, match=r"on no page of site/: \{\{ new \}\}"):
+        pages.write_pages(tmp_path)
+
+
+PAGE = '<html><head>{}</head><body><h1 id="top-of-it">T</h1>{}</body></html>'
+
+
+def site(folder, head="", body="", css="", script=""):
+    (folder / "sub").mkdir()
+    (folder / "index.html").write_text(PAGE.format(head, body))
+    (folder / "sub" / "other.html").write_text(PAGE.format("", '<a href="../index.html#top-of-it">back</a>'))
+    (folder / "style.css").write_text(css)
+    (folder / "code.js").write_text(script)
+    return check.problems(folder)
+
+
+def test_a_site_of_its_own_passes(tmp_path):
+    head = (
+        '<link rel="stylesheet" href="style.css?v=1"><link rel="canonical" href="https://x.org/">'
+        '<script src="code.js"></script>'
+    )
+    body = (
+        '<a href="https://x.org">out</a><a href="sub/other.html#top-of-it">in</a><img src="data:image/png;base64,AA">'
+    )
+    script = 'const namespace = "http://www.w3.org/2000/svg";'
+    assert site(tmp_path, head, body, "a { background: url(style.css) }", script) == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"head": '<link rel="stylesheet" href="https://x.org/a">'},
+        {"head": '<link rel="preconnect" href="//x.org/a">'},
+        {"head": '<script src="https://x.org/a"></script>'},
+        {"head": "<style>@import 'https://x.org/a';</style>"},
+        {"head": '<script type="module">import "https://x.org/a"</script>'},
+        {"body": '<img src="https://x.org/a" alt="">'},
+        {"body": '<img srcset="code.js 1x, https://x.org/a 2x" alt="">'},
+        {"body": '<iframe src="https://x.org/a"></iframe>'},
+        {"body": '<p style="background: url(https://x.org/a)">p</p>'},
+        {"css": '@font-face { src: url("https://x.org/a") }'},
+        {"script": 'fetch("https://x.org/a")'},
+    ],
+    ids=str,
+)
+def test_what_comes_from_another_site_is_named(given, tmp_path):
+    (line,) = site(tmp_path, **given)
+    assert line.endswith("//x.org/a") and "loads" in line
+
+
+@pytest.mark.parametrize("link", ["none.html", "sub/other.html#none", "#none", "sub/none/"])
+def test_a_link_that_leads_nowhere_is_named(link, tmp_path):
+    assert site(tmp_path, body=f'<a href="{link}">there</a>') == [f"index.html: {link} leads nowhere"]
+
+
+def test_an_empty_folder_does_not_pass(tmp_path):
+    assert check.problems(tmp_path) == [f"{tmp_path} holds no page"]
