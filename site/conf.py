@@ -41,6 +41,7 @@ html_theme = "sphinx_book_theme"
 templates_path = ["_templates"]
 html_favicon = "_static/favicon.svg"
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_show_sphinx = False
 html_theme_options = {
     "repository_url": REPOSITORY,

@@ -1,0 +1,9 @@
+// A formula that is wider than a phone scrolls; so that it does from the keyboard too, it must be able to have the focus.
+if (window.MathJax) {
+  window.MathJax.startup = {
+    pageReady: () =>
+      MathJax.startup.defaultPageReady().then(() => {
+        document.querySelectorAll("mjx-container[display]").forEach((formula) => (formula.tabIndex = 0));
+      }),
+  };
+}
