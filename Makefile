@@ -71,6 +71,7 @@ bench: $(if $(benchmark),.venv/.stamp)  ## list the benchmarks; run one by BENCH
 
 SPHINX = .venv/bin/python -m sphinx -q -n -W --keep-going -c site -d site/_build/doctrees site/_build/source
 site: .venv/.stamp  ## make pages of the notebooks, records and docstrings: site/_build/html, which needs no network
+	rm -rf site/_build
 	.venv/bin/python site/pages.py
 	$(SPHINX) site/_build/html
 	.venv/bin/python site/check.py site/_build/html

@@ -19,6 +19,8 @@ project = html_title = "EfficientNet, built step by step"
 copyright = "the contributors, Apache-2.0"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx_copybutton"]
 
+smartquotes = False  # docstrings quote values as Python writes them
+
 # The committed outputs are what is shown.
 nb_execution_mode = "off"
 nb_merge_streams = True

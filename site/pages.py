@@ -16,8 +16,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-BUILD = HERE / "_build"
-SOURCE = BUILD / "source"
+SOURCE = HERE / "_build" / "source"
+STATIC = HERE / "_build" / "static"
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import proof  # noqa: E402
 import tables  # noqa: E402
@@ -141,7 +141,8 @@ def copy_mathjax(folder):
 
 
 if __name__ == "__main__":
-    shutil.rmtree(BUILD, ignore_errors=True)
-    SOURCE.mkdir(parents=True)
+    for folder in (SOURCE, STATIC):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
     write_pages(SOURCE)
-    copy_mathjax(BUILD / "static" / "mathjax")
+    copy_mathjax(STATIC / "mathjax")
