@@ -25,7 +25,7 @@ problem = $(shell \
 new_venv = $(if $(wildcard $1/.stamp),,$(if $(problem),$(error $(problem))))if test -e $1/.stamp; \
 	then rm $1/.stamp; else $(PYTHON) -m venv --clear $1; fi
 
-.PHONY: help run test lint test-backends test-colab faults notebooks full bench site site-links lock badges clean
+.PHONY: help run test test-fast lint test-backends test-colab faults notebooks full bench site site-links lock badges clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -36,9 +36,13 @@ run: .venv/.stamp  ## train on a CPU in minutes: notebook 07 with small values; 
 test: lint  ## check the style, then run the tests; choose tests by ARGS="-k scaling"
 	KERAS_BACKEND=tensorflow .venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-lint: .venv/.stamp  ## check the style only
+test-fast: lint  ## while you work: the style, then the tests that take a second or two; the rest is marked slow
+	KERAS_BACKEND=tensorflow .venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow" --durations=5 $(ARGS)
+
+lint: .venv/.stamp  ## in seconds: style, form of the notebooks, their code against the package's, links, spelling
 	.venv/bin/python -m ruff check
 	.venv/bin/python -m ruff format --check
+	.venv/bin/python tests/lint.py
 
 # conftest.py and plugins of the main tests may need TensorFlow, which this environment does not have.
 test-backends: .venv/.stamp .venv-backends/.stamp  ## run the model on JAX and on PyTorch and compare with TensorFlow
@@ -59,6 +63,7 @@ notebooks: .venv/.stamp  ## execute the notebooks and store them again, all but 
 
 full: .venv/.stamp  ## execute a long notebook with its defaults and store it: make full NB=07 ARGS="-p layout=cifar-fast"
 	$(if $(NB),,$(error name the notebook: make full NB=07))
+	.venv/bin/python notebooks/publish.py code $(NB)
 	.venv/bin/python -m effnet_utils run $(NB) -o runs/full/$(NB) --force $(ARGS)
 	.venv/bin/python notebooks/publish.py runs/full/$(NB)/$(NB)_*.ipynb
 

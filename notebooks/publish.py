@@ -3,6 +3,7 @@
     python notebooks/publish.py          # all with short runs: every notebook but 07 to 09 and 11
     python notebooks/publish.py 04       # one of them
     python notebooks/publish.py 07       # of this long one the cells that read records; the others keep their outputs
+    python notebooks/publish.py code 07  # the package's code alone, before `make full` executes a long one
     python notebooks/publish.py runs/07_train_cifar10/20260101-120000/07_train_cifar10.ipynb   # store an executed copy
 
 Seconds and memory of each run go into records/benchmarks/notebooks.json, and from there into the notebook's first cell.
@@ -23,7 +24,7 @@ from pathlib import Path
 import nbformat
 from PIL import Image
 
-from effnet_utils import records, run_notebook
+from effnet_utils import run_notebook
 
 HERE = Path(__file__).parent
 COSTS = HERE.parent / "records" / "benchmarks" / "notebooks.json"
@@ -200,6 +201,8 @@ def _duration(seconds):
 
 def note_cost(name, seconds, gigabytes):
     """Add a run to the record of what the notebooks cost."""
+    from effnet_utils import records  # here: it brings TensorFlow, and `make lint` needs but the functions above
+
     record = json.loads(COSTS.read_text()) if COSTS.exists() else {"notebooks": {}}
     record["what"] = "one execution of each notebook with its defaults, kernel start included: make notebooks"
     record["environment"] = records.environment()
@@ -208,12 +211,18 @@ def note_cost(name, seconds, gigabytes):
     COSTS.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def execute(path):
-    """Execute a notebook after taking over the package's code. Returns (notebook, seconds, peak gigabytes)."""
+def with_packages_code(path):
+    """The notebook with the package's code in its shared cells."""
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code" and module_of(cell):
             take_over(cell)
+    return notebook
+
+
+def execute(path):
+    """Execute a notebook after taking over the package's code. Returns (notebook, seconds, peak gigabytes)."""
+    notebook = with_packages_code(path)
     probe = "from effnet_utils.records import peak_memory_gb\nprint(peak_memory_gb())"
     notebook.cells.append(nbformat.v4.new_code_cell(probe))
     with tempfile.TemporaryDirectory() as folder:
@@ -248,7 +257,9 @@ def main():
     numbers = [given for given in sys.argv[1:] if not given.endswith(".ipynb")]
     for path in sorted(HERE.glob("[0-9A]*_*.ipynb")):
         number = path.name.split("_")[0]
-        if number in numbers and number in LONG:
+        if number in numbers and "code" in numbers:
+            nbformat.write(with_packages_code(path), path)
+        elif number in numbers and number in LONG:
             store(refresh(path), path.name)
         elif number in numbers or not (sys.argv[1:] or number in LONG):
             notebook, seconds, gigabytes = execute(path)
