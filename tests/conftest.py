@@ -1,6 +1,11 @@
 """What tests have to say besides passing: printed at the end, also when they ran in several processes."""
 
+import time
+
 import pytest
+
+FAST = 90  # seconds that `make test-fast` may take on two cores, set-up of the environment aside
+START = time.monotonic()
 
 
 @pytest.fixture
@@ -14,3 +19,9 @@ def pytest_terminal_summary(terminalreporter):
         for name, text in report.user_properties if report.when == "call" else ():
             if name == "said":
                 terminalreporter.write_line(text)
+    seconds = time.monotonic() - START
+    if terminalreporter.config.option.markexpr == "not slow" and seconds > FAST:
+        terminalreporter.write_line(
+            f"the fast tests took {seconds:.0f} s, more than {FAST}; unless the machine was busy, shorten the slowest "
+            "ones above or mark them with @pytest.mark.slow"
+        )

@@ -110,6 +110,15 @@ def test_backends_use_the_locked_versions():
             assert requirements == pins[name], f"{name}: requirements-backends.txt and requirements.lock differ"
 
 
+def test_citation_agrees():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["repository-code"] == PROJECT["urls"]["Repository"]
+    assert citation["authors"] == PROJECT["authors"]
+    assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(work.get("url", work["title"]) in readme for work in citation["references"])
+
+
 def test_wheel_holds_the_records_and_the_published_figures(tmp_path):
     # The notebooks quote them, in Colab too, where only the installed package is there.
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
@@ -164,7 +173,9 @@ def test_colab_keeps_its_versions(python, tmp_path):
 
 # --- What the Makefile does -------------------------------------------------------------------------------------
 
-needs_make = pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+needs_make = pytest.mark.skipif(
+    sys.platform == "win32" or not shutil.which("make"), reason="needs make and a POSIX shell"
+)
 
 # Stands for a Python: tells its version, may lack venv, makes an environment that holds a copy of itself, and fails to
 # install while a file "broken" is there. Every call is noted in "calls".
@@ -182,7 +193,8 @@ esac
 @pytest.fixture
 def copy(tmp_path):
     """A copy of what `make` reads, and `make` there."""
-    for name in ("Makefile", "pyproject.toml", "requirements.lock", "requirements-backends.txt", "README.md"):
+    names = "Makefile pyproject.toml requirements.lock requirements-backends.txt README.md CITATION.cff"
+    for name in names.split():
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "notebooks").mkdir()
     for notebook in ROOT.glob("notebooks/*.ipynb"):
@@ -289,7 +301,8 @@ def test_half_made_environment_is_made_again(copy, stamp, source):
 
 
 def public_text(folder):
-    files = [folder / "pyproject.toml", folder / "README.md", *sorted(folder.glob("notebooks/*.ipynb"))]
+    files = [folder / name for name in ("pyproject.toml", "README.md", "CITATION.cff")]
+    files += sorted(folder.glob("notebooks/*.ipynb"))
     return {file.name: file.read_text(encoding="utf-8") for file in files}
 
 

@@ -78,7 +78,7 @@ def test_a_changed_constant_is_named_with_notebook_cell_and_command(path, place,
 
 
 def test_make_lint_ends_with_the_message(tmp_path):
-    for folder in ("benchmarks", "data/photos", "effnet_utils", "notebooks", "records", "tests"):
+    for folder in (".github", "benchmarks", "data/photos", "effnet_utils", "notebooks", "records", "tests"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in (ROOT / "Makefile", ROOT / "LICENSE", ROOT / "data" / "published.json", *lint.PAGES):
         shutil.copy(file, tmp_path / file.relative_to(ROOT))
