@@ -22,6 +22,6 @@ def pytest_terminal_summary(terminalreporter):
     seconds = time.monotonic() - START
     if terminalreporter.config.option.markexpr == "not slow" and seconds > FAST:
         terminalreporter.write_line(
-            f"the fast tests took {seconds:.0f} s, more than {FAST}; unless the machine was busy, shorten the slowest "
-            "ones above or mark them with @pytest.mark.slow"
+            f"the fast tests took {seconds:.0f} s, more than {FAST}; unless the machine was busy, shorten the "
+            "slowest ones or mark them with @pytest.mark.slow"
         )

@@ -95,7 +95,7 @@ def form(path):
             yield f"{place}: not executed from top to bottom, {count} is due; {mend}"
         if any(output.output_type == "error" or output.get("name") == "stderr" for output in cell.outputs):
             yield f"{place}: an error or a warning among the outputs; mend the code, then {command(path)}"
-        if cell.source.startswith("# NBVAL_CHECK_OUTPUT") and not cell.outputs:
+        if "NBVAL_CHECK_OUTPUT" in cell.source and not cell.outputs:
             yield f"{place}: a marked cell without an output is never compared; print something, then {command(path)}"
     if not any(cell.get("outputs") for cell in notebook.cells):
         yield f"{name(path)}: no outputs; {mend}"

@@ -26,6 +26,7 @@ def in_order(spread):
     return list(spread.values()) == sorted(spread.values())
 
 
+@pytest.mark.slow
 def test_cost_at_a_tiny_size(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cost, "ROOT", tmp_path)
     cost.main(["--tiny"])

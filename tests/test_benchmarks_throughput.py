@@ -23,6 +23,7 @@ def made_up(names=("ours", "keras.applications", "PyTorch compiled")):
     }
 
 
+@pytest.mark.slow
 def test_one_implementation_at_a_tiny_size(monkeypatch):
     monkeypatch.setattr(throughput, "CPU", {"ours": throughput.OURS})
     record, profiles = throughput.measure("cpu", "cifar-fast", rounds=2, tiny=True, minutes=5)
@@ -68,6 +69,7 @@ def test_options_of_the_workers():
     assert {row["precision"] for row in throughput.worker_options("gpu", "cifar", False).values()} == {"mixed_bfloat16"}
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_start_says_why():
     options = {**throughput.worker_options("cpu", "imagenet", tiny=True)["ours"], "layout": "none"}
     worker = throughput.Worker("ours", options, time.monotonic() + 120)

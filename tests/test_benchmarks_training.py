@@ -13,6 +13,7 @@ import gpu  # noqa: E402
 import pilots  # noqa: E402
 
 
+@pytest.mark.slow
 def test_a_gpu_run_writes_a_record_and_is_not_repeated(tmp_path, monkeypatch, capsys):
     cifar_fixture.write_folder(tmp_path)
     monkeypatch.setattr(gpu, "TINY", {"batch_size": 10, "epochs": 1, "train_limit": 20})

@@ -11,6 +11,8 @@ import pytest
 from effnet_utils import efficientnet, records, train
 from effnet_utils.checkpoints import Checkpoints, _unsealed
 
+pytestmark = pytest.mark.slow
+
 RECIPE = train.Recipe(width=0.2, depth=0.3, drop_connect_rate=0.2, dropout_rate=0.2)
 RNG = np.random.default_rng(0)
 IMAGES, LABELS = RNG.integers(0, 256, (64, 32, 32, 3), np.uint8), RNG.integers(0, 10, 64)

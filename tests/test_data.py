@@ -434,6 +434,7 @@ def test_downloads_and_unpacks(source, work, monkeypatch, quiet, data_dir):
     assert_same(data.load_cifar10(work / data_dir), expected_arrays())
 
 
+@pytest.mark.slow
 def test_two_processes_that_want_the_data_download_it_once(source, work):
     served, asked = write_archive(source.parent / "served" / ARCHIVE, source).read_bytes(), []
 
@@ -613,6 +614,7 @@ def test_describe_sees_one_changed_file(tmp_path, monkeypatch, name):
     assert (before["official"], after["official"]) == (True, False)
 
 
+@pytest.mark.slow
 def test_describe_toy(toy, tmp_path):
     found = data.describe_dataset("toy", tmp_path / "not used", 5000, 1000)
     arrays = [array for split in toy[0] for array in split]
@@ -647,6 +649,7 @@ def test_toy_arrays(toy):
     assert seconds < 10
 
 
+@pytest.mark.slow
 def test_toy_seeds(toy):
     again, other = data.load_toy(seed=0), data.load_toy(seed=1)
     for split, same, different in zip(toy[0], again, other, strict=True):
@@ -695,6 +698,7 @@ def softmax_accuracies(x_train, y_train, x_test, y_test, decays=(0.0, 1.0, 5.0),
     return best
 
 
+@pytest.mark.slow
 def test_toy_needs_more_than_pixels(toy, capsys):
     """Classes that linear classifiers tell apart by single pixels would need no convolutions."""
     arrays = standardised(toy[0])

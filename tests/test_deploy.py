@@ -8,6 +8,8 @@ from keras import layers
 from effnet_utils import data, efficientnet
 from effnet_utils.deploy import fold_batch_norm
 
+pytestmark = pytest.mark.slow
+
 
 def with_statistics(model, seed=0):
     """The model with moving averages, gammas and betas as a training leaves them: none of them 0 or 1."""

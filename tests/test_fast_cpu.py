@@ -8,6 +8,8 @@ import tensorflow as tf
 from effnet_utils import efficientnet, load_toy
 from effnet_utils.fast_cpu import accelerate
 
+pytestmark = pytest.mark.slow
+
 IMAGES = load_toy()[0][0][:24]
 KINDS = ["_FusedBatchNormalization", "_PointwiseConv2D", "_SmallDepthwiseConv2D", "_Swish"]
 TARGETS = np.eye(10, dtype=np.float32)[np.arange(24) % 10]

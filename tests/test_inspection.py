@@ -47,6 +47,7 @@ def ranks(values):
     return values.ravel().argsort().argsort()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["predictions", "block6", ""], ids=["the classifier", "stage 6", "all layers"])
 def test_random_weights_give_an_unrelated_map(lite, half_and_half, part):
     """The sanity check of Adebayo et al. 2018: a map that survives it shows the picture, not the network."""

@@ -24,6 +24,7 @@ def fresh_graph():
     keras.backend.clear_session()
 
 
+@pytest.mark.slow
 def test_mult_adds_of_a_nested_model_and_without_a_size():
     inner = efficientnet("b0", layout="cifar-fast", classes=10)
     outer = keras.Sequential([keras.Input((32, 32, 3)), inner, keras.layers.Dense(2)])
@@ -32,6 +33,7 @@ def test_mult_adds_of_a_nested_model_and_without_a_size():
         count_macs(efficientnet("b0", input_shape=(None, None, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 4])
 def test_other_numbers_of_channels(channels):
     model = efficientnet("b0", input_shape=(32, 32, channels), classes=5)
@@ -39,12 +41,14 @@ def test_other_numbers_of_channels(channels):
     assert model.predict(images, verbose=0).shape == (2, 5)
 
 
+@pytest.mark.slow
 def test_headless_models():
     maps = efficientnet("b0", input_shape=(64, 64, 3), include_top=False)
     assert maps.output.shape == (None, 2, 2, 1280) and trainable(maps) == 4_007_548
     assert efficientnet("b0", include_top=False, pooling="max").output.shape == (None, 1280)
 
 
+@pytest.mark.slow
 def test_endpoints_halve_the_image():
     model = efficientnet("b0")
     sides = {name: model.get_layer(layer).output.shape[1] for name, layer in endpoints(model).items()}
@@ -53,6 +57,7 @@ def test_endpoints_halve_the_image():
     assert list(endpoints(efficientnet("b0", layout="cifar"))) == [f"reduction_{k}" for k in (1, 2, 3, 4)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "imagenet"])
 def test_layouts_change_strides_and_nothing_else(layout):
     paper, ours = efficientnet("b0", classes=10), efficientnet("b0", classes=10, layout=layout)
@@ -61,6 +66,7 @@ def test_layouts_change_strides_and_nothing_else(layout):
     assert ours.get_layer("top_activation").output.shape[1] > 1
 
 
+@pytest.mark.slow
 def test_preprocessing():
     def first(preprocessing, variant="b0"):
         model = efficientnet(variant, input_shape=(32, 32, 3), preprocessing=preprocessing)
@@ -73,6 +79,7 @@ def test_preprocessing():
     np.testing.assert_allclose(first("imagenet"), (pixels / 255 - 0.485) / 0.229, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_ends_in_float32(precision):
     keras.config.set_dtype_policy(precision)
@@ -84,6 +91,7 @@ def test_mixed_precision_ends_in_float32(precision):
     assert model.get_layer("top_conv").compute_dtype == precision.removeprefix("mixed_")
 
 
+@pytest.mark.slow
 def test_a_saved_model_loads_without_this_package(tmp_path):
     model = efficientnet("b0", layout="cifar-fast", classes=10, preprocessing="imagenet", drop_connect_rate=0.2)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
@@ -99,6 +107,7 @@ def test_a_saved_model_loads_without_this_package(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "outputs.npy"), model.predict(images, verbose=0))
 
 
+@pytest.mark.slow
 def test_weights_from_a_file(tmp_path):
     first = efficientnet("b0", layout="cifar-fast", classes=10)
     first.save_weights(tmp_path / "b0.weights.h5")
@@ -204,6 +213,7 @@ def test_stochastic_depth_drops_whole_images_and_keeps_the_mean():
     assert kept.mean() == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.slow
 def test_layers_of_one_shape_start_with_different_weights():
     model = efficientnet("b0", input_shape=(32, 32, 3))
     a, b = (keras.ops.convert_to_numpy(model.get_layer(f"block6{x}_expand_conv").kernel) for x in "bc")
@@ -235,6 +245,7 @@ def test_compound_coefficients():
         compound_coefficients(1, beta=0.9)
 
 
+@pytest.mark.slow
 def test_importing_the_package_does_not_import_keras():
     script = "import sys, json, effnet_utils; print(json.dumps('keras' in sys.modules)); effnet_utils.swish"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)

@@ -70,12 +70,14 @@ def test_the_network_is_off_in_the_runs():
     assert "the network is off in this test; something asked for 192.0.2.1" in done.stderr
 
 
+@pytest.mark.slow
 @each
 def test_runs_offline_marked_outputs_agree_and_exercises_have_teeth(path, tmp_path):
     """nbval runs a copy alone in an empty folder; each stub fails its checker, each folded solution passes it."""
     COSTS[path.stem] = run(prepare(path, tmp_path), sys.executable, {"PYTHONPATH": str(OFFLINE)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stub", "solution", "printed", "fails"),
     [("0", "1", "3", 0), ("1", "1", "3", 1), ("0", "2", "3", 1), ("0", "1", "4", 1)],
@@ -143,6 +145,7 @@ def test_stated_minutes_and_memory_are_those_of_the_record(path):
     assert 0.5 < measured["peak_gb"] / gigabytes < 1.5, f"{path.name} states {gigabytes} GB, the record {measured}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_stated_minutes_and_memory_hold_here(path):
     """Machines differ in speed, so minutes are compared after dividing by the median of all notebooks run here."""

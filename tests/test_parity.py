@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import proof  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 RECORD = json.loads(proof.RECORD.read_text())
 README = (ROOT / "README.md").read_text()
 

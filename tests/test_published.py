@@ -123,6 +123,7 @@ def figures():
         yield ("scaled_b0", name, "macs_b"), f"{row['macs_b']:.1f}", 1e9, scaled(row)[2]
 
 
+@pytest.mark.slow
 def test_counts_equal_or_round_to_the_published_or_differ_as_stated(say):
     found, lines = {}, []
     for key, printed, unit, value in figures():

@@ -92,6 +92,7 @@ def test_unknown_notebook(capsys):
     assert "'99' not found" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_folder_with_a_record_is_refused_and_force_replaces_it(small, tmp_path, kernel, capsys):
     folder = tmp_path / "out"
     folder.mkdir()
@@ -117,6 +118,7 @@ def test_a_folder_that_cannot_be_written_to(inside, tmp_path, capsys):
     assert (tmp_path / "file.txt").read_text() == "in the way"
 
 
+@pytest.mark.slow
 def test_values_reach_the_notebook_with_their_types(small, tmp_path, kernel, capfd):
     assert main(["run", str(small), "-p", "steps=5", "-p", "fast=false", "-o", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "seen.txt").read_text() == "(5, False)"
@@ -124,12 +126,14 @@ def test_values_reach_the_notebook_with_their_types(small, tmp_path, kernel, cap
     assert "steps are 5" in printed and str(tmp_path / "out") in printed
 
 
+@pytest.mark.slow
 def test_run_notebook_returns_the_executed_copy(small, tmp_path, kernel):
     path = run_notebook(small, {"steps": 7}, tmp_path / "out")
     assert path == tmp_path / "out" / "small.ipynb"
     assert "steps are 7" in json.dumps(nbformat.read(path, 4))
 
 
+@pytest.mark.slow
 def test_a_failing_notebook_ends_with_1_and_leaves_the_copy(tmp_path, kernel, capsys):
     broken = make_notebook(tmp_path / "broken.ipynb", 'output_dir: str = ""  # results', "1 / 0")
     assert main(["run", str(broken), "-o", str(tmp_path / "out")]) == 1
@@ -137,12 +141,14 @@ def test_a_failing_notebook_ends_with_1_and_leaves_the_copy(tmp_path, kernel, ca
     assert (tmp_path / "out" / "broken.ipynb").exists()
 
 
+@pytest.mark.slow
 def test_time_limit(tmp_path, kernel, capsys):
     slow = make_notebook(tmp_path / "slow.ipynb", 'output_dir: str = ""  # results', "import time; time.sleep(60)")
     assert main(["run", str(slow), "-o", str(tmp_path / "out"), "--time-limit", "2"]) == 1
     assert "longer than 2 s" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_kernel_that_dies(tmp_path, kernel, capsys):
     body = "import os, signal; os.kill(os.getpid(), getattr(signal, 'SIGKILL', signal.SIGTERM))"
     dead = make_notebook(tmp_path / "dead.ipynb", 'output_dir: str = ""  # results', body)
@@ -150,6 +156,7 @@ def test_a_kernel_that_dies(tmp_path, kernel, capsys):
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: the kernel of dead.ipynb died")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
 def test_a_disk_that_is_full(tmp_path, kernel, capsys):
     """A write that fails in the middle leaves no record and no half of one; the run can be made again."""
@@ -172,6 +179,7 @@ with whole_file(Path(output_dir, "record.json")) as file:
     assert main(command) == 0 and (tmp_path / "out" / "record.json").stat().st_size == 200_000
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_an_interrupted_run_ends_with_130_and_takes_its_kernel_along(tmp_path, kernel):
     body = "import os, time; print('kernel', os.getpid(), flush=True); time.sleep(300)"

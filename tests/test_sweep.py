@@ -77,6 +77,7 @@ def test_a_file_that_is_no_grid_ends_the_command(tmp_path, capsys, content):
     assert "grid.yaml" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_runs_all_once_more_what_failed_and_then_only_what_is_missing(grid, tmp_path, capsys):
     path, out = grid(grid={"rate": [0.1, 0.2, 0.3]}, seeds=[1]), tmp_path / "out"
     command = ["sweep", str(path), "--out", str(out), "--workers", "2"]
@@ -101,6 +102,7 @@ def test_runs_all_once_more_what_failed_and_then_only_what_is_missing(grid, tmp_
     assert (out / "tries-0.1-1").read_text() == "x"
 
 
+@pytest.mark.slow
 def test_on_a_cluster_that_loses_a_node_all_records_arrive_once(grid, tmp_path):
     path, out = grid(grid={"rate": [0.1, 0.4]}, seeds=[0, 2, 3]), tmp_path / "out"
     code, printed, there = sweep_and_lose_a_node(path, out, 1)

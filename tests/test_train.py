@@ -36,6 +36,7 @@ def test_one_cycle_climbs_to_its_peak_and_falls_to_zero():
     assert float(again(33)) == float(cycle(33))
 
 
+@pytest.mark.slow
 def test_prepare_sets_zeros_and_leaves_norms_and_biases_undecayed(model, toy):
     learner = train.prepare(model, toy[0][0][:8], train.Recipe(), 1e-3, 100)
     with_skip = [layer.name for layer in model.layers if layer.name.endswith("_add")]
@@ -50,6 +51,7 @@ def test_prepare_sets_zeros_and_leaves_norms_and_biases_undecayed(model, toy):
     assert decayed == {"kernel"}
 
 
+@pytest.mark.slow
 def test_prepare_can_leave_the_weights_alone(model, toy):
     before = [keras.ops.convert_to_numpy(w).copy() for w in model.weights]
     recipe = train.Recipe(zero_last_gamma=False, zero_classifier=False)
@@ -68,6 +70,7 @@ def fit(model, toy, seed, epochs=2):
     return lines
 
 
+@pytest.mark.slow
 def test_a_learner_sees_the_moved_images_and_trains_its_network(model, toy):
     (images, labels), _ = toy
     batches = train.Batches(labels[:64], 64, 10, train.Recipe(), seed=3)
@@ -78,6 +81,7 @@ def test_a_learner_sees_the_moved_images_and_trains_its_network(model, toy):
     assert [v.path for v in learner.trainable_variables] == [v.path for v in model.trainable_variables]
 
 
+@pytest.mark.slow
 def test_a_learners_weights_file_does_not_hold_the_images(model, toy, tmp_path):
     (images, _), _ = toy
     learner = train.prepare(model, images, train.Recipe(), 1e-3, 10)
@@ -99,6 +103,7 @@ def test_a_learner_checks_its_images(model):
         train.Learner(model, np.zeros((4, 32, 32, 3), np.float32))
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_reports_each_epoch(model, toy, capsys):
     lines = fit(model, toy, seed=0, epochs=3)
     assert lines.per_epoch[-1]["loss"] < lines.per_epoch[0]["loss"] < 2.5
@@ -108,6 +113,7 @@ def test_training_lowers_the_loss_and_reports_each_epoch(model, toy, capsys):
     assert len(printed) == 3 and all("accuracy" in line and "validation" in line for line in printed)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_first_epoch(toy):
     losses = []
     for _ in range(2):
@@ -117,6 +123,7 @@ def test_the_same_seed_gives_the_same_first_epoch(toy):
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_predict_gives_probabilities_for_logits_and_for_softmax(model, toy):
     images = toy[1][0][:20]
     softmax = efficientnet("b0", layout="cifar-fast", classes=10, width=0.25)
@@ -127,6 +134,7 @@ def test_predict_gives_probabilities_for_logits_and_for_softmax(model, toy):
     np.testing.assert_allclose(train.predict(model, images.astype(np.float32)), first, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_predict_warns_of_scaled_pixels_and_only_of_them(model, toy):
     images = toy[1][0][:4]
     with pytest.warns(UserWarning, match="expects 0..255 and scales them itself"):
@@ -164,11 +172,13 @@ def shapes(model):
     return [tuple(weight.shape) for weight in model.weights]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["b0", "lite0"])
 def test_a_recipe_without_overrides_builds_the_variant(variant):
     assert shapes(build("{}", variant)) == shapes(efficientnet(variant, layout="cifar-fast", classes=10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides, kernels, widest, gates, skips, blocks",
     [
@@ -260,6 +270,7 @@ def test_environment_and_memory():
     assert 0.05 < records.peak_memory_gb() < 100
 
 
+@pytest.mark.slow
 def test_peak_memory_is_not_that_of_the_process_before():
     ballast = np.ones(1_500_000_000, np.uint8)
     done = subprocess.run(

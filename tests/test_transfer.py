@@ -216,6 +216,7 @@ def test_images_must_be_pixels(extractor, tmp_path):
 # --- Learning ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "least"), [(30, 0.65), (600, 0.95)])
 def test_linear_probe_finds_a_plane(count, least):
     keras.utils.set_random_seed(0)
@@ -241,6 +242,7 @@ def test_unfreeze(backbone):
         transfer.unfreeze(backbone, "block7a")
 
 
+@pytest.mark.slow
 def test_split(backbone):
     lower, upper = transfer.split(backbone, "block2b")
     assert lower.output_shape == (None, 12, 12, 24) and upper.output_shape == (None, 1280)

@@ -298,6 +298,7 @@ def cached(monkeypatch):
     return use
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("include_top", [True, False])
 def test_keras_files_give_what_keras_applications_gives(include_top, tmp_path, cached):
     """Same file, two loaders, two ways of normalising: the same outputs up to the rounding of the first layer."""
@@ -322,6 +323,7 @@ def test_keras_files_give_what_keras_applications_gives(include_top, tmp_path, c
     assert wrong > 0.03, "a model that normalises otherwise would pass, too"
 
 
+@pytest.mark.slow
 def test_every_layer_of_a_keras_file_must_fit(tmp_path, cached):
     reference = keras.applications.EfficientNetB0(weights=None, input_shape=(32, 32, 3), include_top=False)
     for change, message in (

@@ -13,6 +13,8 @@ from effnet_utils import efficientnet, load_toy
 from effnet_utils.inspection import grad_cam, gradient
 from effnet_utils.train import Batches, EpochLines, Recipe, evaluate, predict, prepare
 
+pytestmark = pytest.mark.slow
+
 EPOCHS, BATCH = 3, 32
 
 

@@ -11,6 +11,8 @@ import tensorflow_maps
 
 from effnet_utils.parity import map_outputs
 
+pytestmark = pytest.mark.slow
+
 
 def expected_maps(variant, model):
     """TensorFlow's maps; the model gets TensorFlow's moving statistics."""

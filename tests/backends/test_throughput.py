@@ -15,6 +15,8 @@ if keras.backend.backend() != "torch":
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import throughput_worker  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("layout", ("imagenet", "cifar"))
 def test_efficientnet_pytorch_has_our_weights_and_maps(layout):
