@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from effnet_utils.data import augment, check_images, warn_if_scaled
+from effnet_utils.distribution import shares
 from effnet_utils.fast_cpu import accelerate
 from effnet_utils.model import B0_BLOCKS, LAYOUTS
 from effnet_utils.muon import Muon
@@ -118,10 +119,13 @@ class Batches(keras.utils.PyDataset):
         ValueError: a label out of range; a batch larger than the data.
 
     Yields:
-        plan int32 (batch_size, 4) as in ``augment``, targets float32 (batch_size, classes).
+        plan int32 (batch_size, 4) as in ``augment``, targets float32 (batch_size, classes); of several processes that
+        train together each its ``share``, (number, of how many).
 
     Copy with: Recipe.
     """
+
+    share = 0, 1
 
     def __init__(self, labels, batch_size, classes, recipe, seed=0):
         # With more than one worker Keras leaves out tf.data's tuning, whose thread can hold up the end of an epoch: it
@@ -154,7 +158,8 @@ class Batches(keras.utils.PyDataset):
         flip = (self.mirrored[chosen] ^ (self.epoch % 2 == 1)) & self.recipe.flip
         shift = np.random.default_rng((self.seed, self.epoch, index)).integers(-pad, pad + 1, (len(chosen), 2))
         targets = np.eye(self.classes, dtype=np.float32)[self.labels[chosen]]
-        return np.column_stack([chosen, flip, shift]).astype(np.int32), targets
+        plan, (number, processes) = np.column_stack([chosen, flip, shift]).astype(np.int32), self.share
+        return np.split(plan, processes)[number], np.split(targets, processes)[number]
 
     def on_epoch_end(self):
         self.epoch += 1
@@ -175,7 +180,7 @@ class Learner(keras.Model):
     Raises:
         TypeError, ValueError: as in ``check_images``.
 
-    Copy with: augment, check_images, warn_if_scaled.
+    Copy with: augment, check_images, warn_if_scaled, shares.
     """
 
     def __init__(self, net, images):
@@ -186,11 +191,14 @@ class Learner(keras.Model):
         self.images = keras.Variable(images, trainable=False, dtype="uint8", name="images")
 
     def call(self, plan, training=None):
+        # For several devices Keras first tries the model on the mean of their plans, which are no integers.
+        plan = keras.ops.cast(plan, "int32")
         return self.accelerated(augment(self.images, plan), training=training)
 
-    def fit(self, batches, **options):
+    def fit(self, batches, callbacks=(), **options):
         """As ``keras.Model.fit``; the order is that of ``Batches``, which Keras would shuffle once more."""
-        return super().fit(batches, shuffle=False, **options)
+        batches, first = shares(batches, self)
+        return super().fit(batches, callbacks=[*first, *callbacks], shuffle=False, **options)
 
     def save_own_variables(self, store):
         """Nothing: the images are data, not weights."""
@@ -202,7 +210,8 @@ class Learner(keras.Model):
 def prepare(net, images, recipe, learning_rate, steps):
     """A learner, compiled for training by the recipe.
 
-    XLA compiles the step on GPUs and not on CPUs, where it makes it three times as long (``benchmarks/throughput.py``).
+    XLA compiles the step on GPUs and not on CPUs, where it makes it three times as long (``benchmarks/throughput.py``);
+    nor with TensorFlow for several devices, where Keras turns it off.
 
     Args:
         net: ``keras.Model`` that ends in logits (``classifier_activation=None``).
@@ -230,8 +239,8 @@ def prepare(net, images, recipe, learning_rate, steps):
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
     learner = Learner(net, images)
-    # "auto" leaves PyTorch uncompiled everywhere, and TensorFlow on the CPU without XLA.
-    jit_compile = "auto" if device_name().startswith("CPU") else True
+    # "auto" is all that, but leaves PyTorch uncompiled everywhere.
+    jit_compile = True if keras.backend.backend() == "torch" and not device_name().startswith("CPU") else "auto"
     learner.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit_compile)
     return learner
 
@@ -351,8 +360,14 @@ def predict(model, images, batch_size=500):
 def outputs(model, inputs, batch_size=100):
     """What a model gives for all inputs, batch by batch: float32. Copy with: nothing."""
     # By hand, because tf.data's tuning can hold up the end of ``model.predict`` (see Batches).
-    parts = [model.predict_on_batch(inputs[k : k + batch_size]) for k in range(0, len(inputs), batch_size)]
-    return np.concatenate(parts).astype(np.float32)
+    parts = [inputs[k : k + batch_size] for k in range(0, len(inputs), batch_size)]
+    # Each of several devices computes all: JAX is told so, and TensorFlow gives the results of one after the other.
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        return np.concatenate([model.predict_on_batch(part)[: len(part)] for part in parts]).astype(np.float32)
+    finally:
+        keras.distribution.set_distribution(distribution)
 
 
 def evaluate(probabilities, labels):
@@ -432,6 +447,7 @@ PARAMETERS = {
     "layout": _choice(*LAYOUTS),
     "epochs": _number(int, 1),
     "batch_size": _number(int, 1),
+    "devices": _number(int, 1),
     "learning_rate": _number(float, 1e-6),
     "train_limit": _number(int, 0),
     "evaluate_on": _choice("test", "validation"),
@@ -473,6 +489,8 @@ def check_parameters(values):
             raise ValueError(f"{name} is {value!r}; allowed: {allowed}")
     if "overrides" in values:
         parse_overrides(values["overrides"])
+    if values.keys() >= {"batch_size", "devices"} and values["batch_size"] % values["devices"]:
+        raise ValueError(f"batch_size is {values['batch_size']}; allowed: a multiple of devices, {values['devices']}")
     if values.keys() >= {"dataset", "batch_size", "train_limit", "evaluate_on"}:
         available = images_to_train_on(TRAIN_IMAGES[values["dataset"]], values["train_limit"], values["evaluate_on"])
         if values["batch_size"] > available:
