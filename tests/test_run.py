@@ -63,6 +63,8 @@ def small(tmp_path):
         (["dataset=toy", "batch_size=6000"], ["batch_size is 6000", "at most 5000"]),
         (["dataset=toy", "evaluate_on=validation", "batch_size=4501"], ["batch_size is 4501", "at most 4500"]),
         (["train_limit=100", "batch_size=101"], ["batch_size is 101", "at most 100"]),
+        (["devices=0"], ["devices is 0", "at least 1"]),
+        (["devices=3"], ["batch_size is 64", "a multiple of devices, 3"]),
         (["overrides=[1]"], ["overrides is '[1]'", "JSON object"]),
         (["overrides={"], ["overrides is '{'", "JSON object"]),
         (['overrides={"droput": 1}'], ["overrides has 'droput'", "weight_decay"]),
