@@ -32,7 +32,8 @@ class Losses(keras.callbacks.Callback):
 
 
 def train(folder, devices=1, seed=0, frozen=False, resume=False):
-    """dict: losses of the steps; largest difference of predictions before and after saving. Leaves two checkpoints."""
+    """dict: images of a step that this process takes; losses of the steps; largest difference of predictions before
+    and after saving. Leaves two checkpoints in the folder."""
     keras.utils.set_random_seed(seed)
     (images, labels), _ = load_toy()
     recipe = Recipe(width=0.5, depth=0.25)
@@ -57,7 +58,8 @@ def train(folder, devices=1, seed=0, frozen=False, resume=False):
     loaded = keras.saving.load_model(Path(folder) / "model.keras", compile=False)
     predictions = [predict(model, few, batch_size=5) for model in (net, loaded)]
     assert predictions[0].shape == (7, 10)
-    return {"losses": losses.steps, "saved": float(np.abs(predictions[0] - predictions[1]).max())}
+    saved = float(np.abs(predictions[0] - predictions[1]).max())
+    return {"rows": len(batches[0][0]), "losses": losses.steps, "saved": saved}
 
 
 if __name__ == "__main__":

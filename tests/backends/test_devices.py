@@ -51,9 +51,9 @@ def one_and_two(place):
 @spreads
 def test_two_devices_take_the_steps_of_one(one_and_two, capsys):
     one, two = (np.array(run["losses"]) for run in one_and_two)
+    assert len(two) == len(one) == 50 and one[-10:].mean() < one[0] - 0.1
     with capsys.disabled():
         print(f"\n{BACKEND}: two devices and one differ by at most {np.abs(two - one).max():.1e} in {len(one)} steps")
-    assert len(one) == 50 and one[-10:].mean() < one[0] - 0.1
     np.testing.assert_allclose(two, one, atol=1e-4, rtol=0)
 
 
@@ -96,7 +96,7 @@ def test_two_processes_take_the_steps_of_one(one_and_two, place):
     ]
     for run in results(*workers):
         np.testing.assert_allclose(run["losses"], one_and_two[0]["losses"], atol=1e-4, rtol=0)
-        assert run["saved"] < 1e-6
+        assert run["rows"] == one_and_two[0]["rows"] / 2 and run["saved"] < 1e-6
 
 
 def test_what_cannot_be_spread_is_refused_in_one_line(monkeypatch):
