@@ -1,6 +1,7 @@
 """What the notebooks share: EfficientNet built step by step, CIFAR-10, training, records and figures."""
 
 from importlib import import_module
+from importlib.util import find_spec
 
 __version__ = "0.1.0"
 
@@ -10,19 +11,15 @@ _HOME = {
     "model": ("B0_BLOCKS", "LAYOUTS", "efficientnet", "endpoints"),
     "data": ("load_cifar10", "load_toy"),
     "run": ("run_notebook",),
-    "parity": (),
-    "transfer": (),
-    "inspection": (),
-    "deploy": (),
 }
 __all__ = [name for names in _HOME.values() for name in names]
 
 
 def __getattr__(name):
     """Load a public name or module when it is first asked for: Keras takes seconds to import, `--help` should not."""
-    if name in _HOME:
-        return import_module(f"effnet_utils.{name}")
     for module, names in _HOME.items():
         if name in names:
             return getattr(import_module(f"effnet_utils.{module}"), name)
+    if find_spec(f"effnet_utils.{name}"):
+        return import_module(f"effnet_utils.{name}")
     raise AttributeError(f"module 'effnet_utils' has no attribute {name!r}")

@@ -11,6 +11,9 @@ import math
 import keras
 import numpy as np
 
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
 
 def accelerate(net):
     """The network for training: itself, or on TensorFlow's CPU a graph of the same layers with faster operations.
@@ -23,11 +26,8 @@ def accelerate(net):
 
     Copy with: this whole module.
     """
-    if keras.backend.backend() != "tensorflow" or net.compute_dtype != "float32":
-        return net
-    import tensorflow as tf
-
-    if tf.config.list_logical_devices("GPU"):
+    tensorflow = keras.backend.backend() == "tensorflow"
+    if not tensorflow or net.compute_dtype != "float32" or tf.config.list_logical_devices("GPU"):
         return net
     return keras.models.clone_model(net, clone_function=_faster)
 
@@ -57,8 +57,6 @@ class _FusedBatchNormalization(_Wrapper):
     """One operation of TensorFlow in place of a dozen."""
 
     def call(self, inputs, training=None, mask=None):
-        import tensorflow as tf
-
         bn = self.layer
         if not training or not bn.trainable or mask is not None:
             return bn(inputs, training=training, mask=mask)
@@ -76,8 +74,6 @@ class _Swish(_Wrapper):
     """Swish and its gradient, each one pass over the map, compiled by XLA, which is fast where nothing is convolved."""
 
     def call(self, x):
-        import tensorflow as tf
-
         @tf.function(jit_compile=True)
         def forward(x):
             return x * tf.sigmoid(x)
@@ -98,8 +94,6 @@ class _PointwiseConv2D(_Wrapper):
     """A 1x1 convolution as the matrix product that it is."""
 
     def call(self, x):
-        import tensorflow as tf
-
         conv, shape = self.layer, x.shape[1:3]
         kernel = tf.reshape(conv.kernel.value, (-1, conv.filters))
         y = tf.matmul(tf.reshape(x, (-1, x.shape[3])), kernel)
@@ -115,8 +109,6 @@ class _SmallDepthwiseConv2D(_Wrapper):
     """
 
     def call(self, x):
-        import tensorflow as tf
-
         sides, channels = x.shape[1:3], x.shape[3]
         (rows, row_fits), (columns, column_fits) = map(_taps, sides, self.layer.kernel_size, self.layer.strides)
         # [input row, input column, output row, output column], then [input pixel, output pixel]

@@ -117,6 +117,8 @@ def efficientnet(
             preprocessing=preprocessing, activation=activation, se_ratio=se_ratio, bn_epsilon=bn_epsilon, blocks=blocks,
             width=width, depth=depth,
         )  # fmt: skip
+    elif weights is not None and not Path(weights).is_file():
+        raise ValueError(f"weights is {str(weights)!r}, and there is no such file; give None or a saved weights file")
 
     lite = variant.startswith("lite")
     default_width, default_depth, resolution, default_dropout = VARIANTS[variant]
@@ -159,21 +161,12 @@ def efficientnet(
     index, total = 0, sum(repeats)
     for number, (stage, count) in enumerate(zip(stages, repeats, strict=True), start=1):
         for repeat in range(count):
-            args = replace(
-                stage,
-                input_filters=x.shape[-1],
-                output_filters=round_filters(stage.output_filters, width),
-                strides=stage.strides if repeat == 0 else 1,
-            )
+            filters, strides = round_filters(stage.output_filters, width), stage.strides if repeat == 0 else 1
+            args = replace(stage, input_filters=x.shape[-1], output_filters=filters, strides=strides)
             x = mbconv_block(
-                x,
-                args,
-                activation=activation,
-                drop_rate=drop_connect_rate * index / total,
-                bn_momentum=bn_momentum,
-                bn_epsilon=bn_epsilon,
-                name=f"block{number}{chr(ord('a') + repeat)}_",
-            )
+                x, args, activation=activation, drop_rate=drop_connect_rate * index / total,
+                bn_momentum=bn_momentum, bn_epsilon=bn_epsilon, name=f"block{number}{chr(ord('a') + repeat)}_",
+            )  # fmt: skip
             index += 1
 
     x = layers.Conv2D(head_filters, 1, use_bias=False, kernel_initializer=CONV_INITIALIZER, name="top_conv")(x)
@@ -186,13 +179,11 @@ def efficientnet(
             x = layers.Dropout(dropout_rate, name="top_dropout")(x)
         # Half precision is too coarse for a softmax over classes: the classifier computes in float32.
         half = keras.config.dtype_policy().compute_dtype in ("float16", "bfloat16")
+        initializer = keras.initializers.VarianceScaling(1 / 3, mode="fan_out", distribution="uniform")
         x = layers.Dense(
-            classes,
-            activation=classifier_activation,
-            kernel_initializer=keras.initializers.VarianceScaling(1 / 3, mode="fan_out", distribution="uniform"),
-            dtype="float32" if half else None,
-            name="predictions",
-        )(x)
+            classes, activation=classifier_activation, kernel_initializer=initializer,
+            dtype="float32" if half else None, name="predictions",
+        )(x)  # fmt: skip
     elif pooling:
         pool = layers.GlobalAveragePooling2D if pooling == "avg" else layers.GlobalMaxPooling2D
         x = pool(name=f"{pooling}_pool")(x)
@@ -201,7 +192,7 @@ def efficientnet(
     if weights == "imagenet":
         load_imagenet(model, variant)
     elif weights is not None:
-        _load_weights(model, weights)
+        model.load_weights(weights)
     return model
 
 
@@ -226,9 +217,9 @@ def endpoints(model):
     return found
 
 
-def _one_of(name, value, allowed):
+def _one_of(name, value, allowed, why=""):
     if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}")
+        raise ValueError(f"{name} is {value!r}{why}; allowed: {', '.join(map(repr, allowed))}")
 
 
 def _check_imagenet(variant, include_top, **given):
@@ -246,23 +237,16 @@ def _check_imagenet(variant, include_top, **given):
         "activation": ("auto", "relu6" if lite else "swish"),
         "se_ratio": ("auto", 0.0 if lite else 0.25),
         "bn_epsilon": (1e-3,),
-        "blocks": (None,),
-        "width": (None,),
-        "depth": (None,),
+        **dict.fromkeys(("blocks", "width", "depth"), (None,)),
     }
     if include_top:
         allowed["classifier_activation"] = ("softmax", None)
     for name, values in allowed.items():
-        if given[name] not in values:
-            raise ValueError(
-                f"{name} is {given[name]!r}, and weights='imagenet' was made with another; allowed: "
-                f"{', '.join(map(repr, values))}"
-            )
+        _one_of(name, given[name], values, ", and weights='imagenet' was made with another")
 
 
 def _check_input_shape(shape, preprocessing):
-    sizes_ok = len(shape) == 3 and all(size is None or size >= 1 for size in shape) and shape[2]
-    if not sizes_ok:
+    if len(shape) != 3 or not shape[2] or any(size is not None and size < 1 for size in shape):
         raise ValueError(f"input_shape is {shape}; expected (height, width, channels), such as (224, 224, 3)")
     height, _, channels = shape
     if height in (1, 3, 4) and channels not in (1, 3, 4):
@@ -282,10 +266,3 @@ def _preprocess(x, preprocessing):
     if preprocessing == "lite":
         return layers.Rescaling(1 / 128, offset=-127 / 128, name="rescaling")(x)
     return layers.Normalization(mean=IMAGENET_MEAN, variance=IMAGENET_VARIANCE, name="normalization")(x)
-
-
-def _load_weights(model, weights):
-    path = Path(weights)
-    if not path.is_file():
-        raise ValueError(f"weights is {str(weights)!r}, and there is no such file; give None or a saved weights file")
-    model.load_weights(path)

@@ -55,18 +55,14 @@ def copy_weights(source, target):
         {part.name: part for part in model.layers if part.weights and not isinstance(part, keras.layers.Normalization)}
         for model in (source, target)
     )
-    for here, found, there, other in (("source", given, "target", wanted), ("target", wanted, "source", given)):
-        for name in found:
-            if name not in other:
-                raise ValueError(
-                    f"layer {name!r} of the {here} has weights and no partner: the {there} has no such layer"
-                )
-    for name, layer in wanted.items():
-        shapes = [[tuple(weight.shape) for weight in part.weights] for part in (given[name], layer)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(
-                f"layer {name!r} has weights of shapes {shapes[0]} in the source, {shapes[1]} in the target"
-            )
+    for name in [*given, *wanted]:
+        if name not in given or name not in wanted:
+            here, there = ("source", "target") if name in given else ("target", "source")
+            raise ValueError(f"layer {name!r} of the {here} has weights and no partner: the {there} has no such layer")
+    for name in wanted:
+        a, b = ([tuple(weight.shape) for weight in part[name].weights] for part in (given, wanted))
+        if a != b:
+            raise ValueError(f"layer {name!r} has weights of shapes {a} in the source, {b} in the target")
     for name, layer in wanted.items():
         layer.set_weights(given[name].get_weights())
 

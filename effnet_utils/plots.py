@@ -120,12 +120,8 @@ def stages(rows, title):
     left, tallest = 0.0, max(side for _, side, _ in rows)
     for index, (name, side, channels) in enumerate(rows):
         width = 3.0 + channels**0.5 / 2.5
-        ax.add_patch(
-            mpl.patches.Rectangle(
-                (left, -side / 2), width, side, facecolor=COLORS[5], edgecolor=COLORS[0], alpha=0.35 + 0.05 * index
-            )
-        )
         center = left + width / 2
+        ax.bar(center, side, width, -side / 2, color=COLORS[5], edgecolor=COLORS[0], alpha=0.35 + 0.05 * index)
         ax.text(center, tallest / 2 + 0.03 * tallest, name, ha="center", va="bottom", fontsize=9)
         ax.text(center, -tallest / 2 - 0.03 * tallest, f"{side}×{side}\n×{channels}", ha="center", va="top", fontsize=8)
         left += width + 2.6
@@ -192,15 +188,8 @@ def confusion(counts, names, title):
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     for (row, column), share in np.ndenumerate(shares):
         if share >= 0.5:
-            ax.text(
-                column,
-                row,
-                f"{share:.0f}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="white" if share > 55 else "black",
-            )
+            color = "white" if share > 55 else "black"
+            ax.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=8, color=color)
     ticks = range(len(names))
     ax.set(xticks=ticks, yticks=ticks, yticklabels=names, xlabel="predicted (% of the true class)", ylabel="true")
     ax.set_xticklabels(names, rotation=45, ha="right")
