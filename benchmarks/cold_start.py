@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from throughput import spread
+
 from effnet_utils import records
 
 ROOT = Path(__file__).parents[1]
@@ -88,7 +90,7 @@ def imports(repeats):
     found = {}
     for statement, seconds in taken.items():
         beyond = [a - b for a, b in zip(seconds[1:], taken["pass"][1:], strict=True)]
-        found[statement] = {"seconds": records.spread(seconds[1:]), "beyond_python": records.spread(beyond)}
+        found[statement] = {"seconds": spread(seconds[1:]), "beyond_python": spread(beyond)}
     return found
 
 

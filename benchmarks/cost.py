@@ -20,6 +20,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from throughput import spread
 
 from effnet_utils import B0_BLOCKS, count_macs, efficientnet, plots, records
 
@@ -136,7 +137,7 @@ def measure(points, product, repeats, seconds):
                 samples[name, mode].append((value, rate / peaks[-1]))
     for name, row in rows.items():
         for index, key in enumerate(("seconds", "share_of_peak")):
-            row[key] = {mode: records.spread([pair[index] for pair in samples[name, mode]]) for mode in OPERATIONS}
+            row[key] = {mode: spread([pair[index] for pair in samples[name, mode]]) for mode in OPERATIONS}
     return list(rows.values()), peaks
 
 
@@ -154,7 +155,7 @@ def run(series, sides, repeats=7, seconds=0.25):
     return {
         "what": f"training step (AdamW) and inference, float32, {repeats} turns; mult_adds are those of all images",
         "series": measured,
-        "peak": {"side": product[0], "operations_per_second": records.spread(peaks)},
+        "peak": {"side": product[0], "operations_per_second": spread(peaks)},
         "seconds": round(clock.lap(), 1),
         "environment": records.environment(),
     }

@@ -24,7 +24,7 @@ import numpy as np
 import onnxruntime
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
-from throughput import BACKENDS_PYTHON, ROOT
+from throughput import BACKENDS_PYTHON, ROOT, spread
 
 from effnet_utils import efficientnet, records
 from effnet_utils.deploy import fold_batch_norm
@@ -119,8 +119,8 @@ def main():
         "rounds": rounds,
         "threads": THREADS,
         "largest_difference_of_largest_logit": differences,
-        "milliseconds": {name: records.spread(values) for name, values in spent.items()},
-        "ratio_to_onnx": {name: records.spread(values / spent["ONNX"]) for name, values in spent.items()},
+        "milliseconds": {name: spread(values) for name, values in spent.items()},
+        "ratio_to_onnx": {name: spread(values / spent["ONNX"]) for name, values in spent.items()},
         "environment": records.environment() | {"onnxruntime": onnxruntime.__version__},
     }
     for name in calls:

@@ -154,9 +154,23 @@ def check_equal(facts):
             raise ValueError(f"the networks differ in {key}, so their speeds cannot be compared: {found}")
 
 
+def spread(values):
+    """Repeated measurements as a record holds them.
+
+    Args:
+        values: numbers.
+
+    Returns:
+        dict: min, quartile_1, median, quartile_3, max, with four significant digits.
+    """
+    names = ("min", "quartile_1", "median", "quartile_3", "max")
+    found = np.quantile(values, (0, 0.25, 0.5, 0.75, 1))
+    return {name: float(f"{value:.4g}") for name, value in zip(names, found, strict=True)}
+
+
 def ratios(rates, pairs):
     """{"a / b": spread of the ratios within the rounds}; rates is {name: [images a second in each round]}."""
-    return {f"{a} / {b}": records.spread(np.divide(rates[a], rates[b])) for a, b in pairs}
+    return {f"{a} / {b}": spread(np.divide(rates[a], rates[b])) for a, b in pairs}
 
 
 def pairs_of(names):
@@ -246,9 +260,7 @@ def measure(on, layout, rounds, tiny, minutes):
             for name, row in facts.items()
         },
         "failed": failed,
-        "images_per_second": {
-            task: {name: records.spread(values) for name, values in rates[task].items()} for task in TASKS
-        },
+        "images_per_second": {task: {name: spread(values) for name, values in rates[task].items()} for task in TASKS},
         "ratio": {task: ratios(rates[task], pairs_of(list(workers))) for task in TASKS},
         "environment": records.environment(),
     }

@@ -123,10 +123,8 @@ def check_sha256(path, expected, name, remedy):
     """Raise ValueError where a file is not the published one; the message calls it ``name``. Copy with: nothing."""
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != expected:
-        raise ValueError(
-            f"{name} is not the published file (truncated or altered): its SHA-256 is {found}, expected {expected}. "
-            f"{remedy}"
-        )
+        digests = f"its SHA-256 is {found}, expected {expected}"
+        raise ValueError(f"{name} is not the published file (truncated or altered): {digests}. {remedy}")
 
 
 def _download(archive):
@@ -138,13 +136,13 @@ def _download(archive):
         try:
             path = Path(get_file(archive.name, CIFAR10_URL, cache_dir=temporary, cache_subdir=""))
         except Exception as error:  # get_file raises a bare Exception for every network fault
+            found = f"CIFAR-10 is not in {archive.parent} and could not be downloaded ({error})"
+            ways = f'set data_dir to a folder that holds {CIFAR10_FOLDER}; or set dataset="toy", which needs no files'
             raise FileNotFoundError(
-                f"CIFAR-10 is not in {archive.parent} and could not be downloaded ({error}). Three ways on: connect to "
-                f"the network and run again; or set data_dir to a folder that holds {CIFAR10_FOLDER}; or set "
-                'dataset="toy", which needs no files'
+                f"{found}. Three ways on: connect to the network and run again; or {ways}"
             ) from error
-        remedy = f"Run again, or put the archive at {archive}"
-        check_sha256(path, CIFAR10_SHA256, f"The file from {CIFAR10_URL}", remedy)
+        found, remedy = f"The file from {CIFAR10_URL}", f"Run again, or put the archive at {archive}"
+        check_sha256(path, CIFAR10_SHA256, found, remedy)
         archive.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, archive)
 
@@ -230,9 +228,8 @@ def _read_batch_file(path):
     try:
         batch = ArrayUnpickler(file, encoding="bytes").load()
     except Exception as error:  # a damaged pickle can raise almost anything
-        raise ValueError(
-            f"{path} is no readable CIFAR-10 batch (truncated or altered): {error!r}. Replace it by the official file"
-        ) from error
+        why = f"truncated or altered: {error!r}"
+        raise ValueError(f"{path} is no readable CIFAR-10 batch ({why}). Replace it by the official file") from error
     if not isinstance(batch, dict):
         raise ValueError(f"{path} holds a {type(batch).__name__}; expected a dict with b'data' and b'labels'")
     pixels, labels = (batch.get(key.encode(), batch.get(key)) for key in ("data", "labels"))
@@ -352,10 +349,9 @@ def load_image_dir(image_dir, side):
         for path in sorted(path for path in place.rglob("*") if path.is_file() and not path.name.startswith(".")):
             try:
                 images.append(_read_image(path, side))
+                labels.append(label)
             except unreadable as error:
                 left_out.append(f"{path.relative_to(folder)}: {error}")
-                continue
-            labels.append(label)
         if label not in labels:
             reasons = "; ".join(left_out[-3:]) or "the folder is empty"
             raise ValueError(f"class {place.name!r} has no readable image: {reasons}")
@@ -391,37 +387,31 @@ def check_images(images, labels=None):
     Copy with: warn_if_scaled.
     """
     images = np.asarray(images)
+    expected = "expected (n, height, width, channels)"
     if images.ndim != 4:
-        raise ValueError(f"images have shape {images.shape}; expected (n, height, width, channels)")
+        raise ValueError(f"images have shape {images.shape}; {expected}")
     if images.shape[1] in (1, 3, 4) and images.shape[3] not in (1, 3, 4):
-        raise ValueError(
-            f"images have shape {images.shape}, with the channels first; expected (n, height, width, channels): "
-            "use np.moveaxis(images, 1, -1)"
-        )
+        remedy = "use np.moveaxis(images, 1, -1)"
+        raise ValueError(f"images have shape {images.shape}, with the channels first; {expected}: {remedy}")
     if images.dtype != np.uint8:
         found = f" in {images.min():.3g}..{images.max():.3g}" if images.size and images.dtype.kind in "iuf" else ""
-        raise TypeError(
-            f"images are {images.dtype}{found}; expected uint8 in 0..255. The model scales pixels itself: pass them as "
-            "they were read"
-        )
+        remedy = "The model scales pixels itself: pass them as they were read"
+        raise TypeError(f"images are {images.dtype}{found}; expected uint8 in 0..255. {remedy}")
     warn_if_scaled(images)
-    if labels is None:
-        return
-    labels = np.asarray(labels)
-    if labels.dtype.kind not in "iu":
-        raise TypeError(f"labels are {labels.dtype}; expected integers")
-    if labels.shape != (len(images),):
-        raise ValueError(f"labels have shape {labels.shape}; expected ({len(images)},), one for each image")
+    if labels is not None:
+        labels = np.asarray(labels)
+        if labels.dtype.kind not in "iu":
+            raise TypeError(f"labels are {labels.dtype}; expected integers")
+        if labels.shape != (len(images),):
+            raise ValueError(f"labels have shape {labels.shape}; expected ({len(images)},), one for each image")
 
 
 def warn_if_scaled(images):
     """Warn when all pixels lie in 0..1: the model divides by 255 itself. Copy with: nothing."""
     if images.size and images.max() <= 1:
-        warnings.warn(
-            f"all pixels lie in {images.min():.3g}..{images.max():.3g}; the model expects 0..255 and scales them "
-            "itself. Scaled twice, every image is nearly black, and accuracy stays near chance. Pass pixels as read",
-            stacklevel=3,
-        )
+        found = f"all pixels lie in {images.min():.3g}..{images.max():.3g}"
+        why = "Scaled twice, every image is nearly black, and accuracy stays near chance. Pass pixels as read"
+        warnings.warn(f"{found}; the model expects 0..255 and scales them itself. {why}", stacklevel=3)
 
 
 def resize(images, side):
@@ -436,8 +426,7 @@ def resize(images, side):
 
     Copy with: nothing.
     """
-    method = Image.Resampling.BILINEAR
-    return np.stack([np.asarray(Image.fromarray(image).resize((side, side), method)) for image in images])
+    return np.stack([Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR) for image in images])
 
 
 def augment(images, plan):

@@ -60,14 +60,12 @@ class _FusedBatchNormalization(_Wrapper):
         bn = self.layer
         if not training or not bn.trainable or mask is not None:
             return bn(inputs, training=training, mask=mask)
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs, bn.gamma.value, bn.beta.value, epsilon=bn.epsilon
-        )
+        y, mean, variance = tf.compat.v1.nn.fused_batch_norm(inputs, bn.gamma.value, bn.beta.value, epsilon=bn.epsilon)
         # TensorFlow divides by n - 1 in the variance that it returns, Keras by n.
         n = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], tf.float32)
         for moving, found in ((bn.moving_mean, mean), (bn.moving_variance, variance * (n - 1) / n)):
             moving.assign(moving * bn.momentum + found * (1 - bn.momentum))
-        return outputs
+        return y
 
 
 class _Swish(_Wrapper):

@@ -38,26 +38,10 @@ IMAGENET_VARIANCE = [(0.229 * 255) ** 2, (0.224 * 255) ** 2, (0.225 * 255) ** 2]
 
 
 def efficientnet(
-    variant="b0",
-    *,
-    input_shape=None,
-    classes=1000,
-    include_top=True,
-    weights=None,
-    pooling=None,
-    classifier_activation="softmax",
-    preprocessing="auto",
-    layout="imagenet",
-    activation="auto",
-    se_ratio="auto",
-    dropout_rate=None,
-    drop_connect_rate=0.2,
-    bn_momentum=0.99,
-    bn_epsilon=1e-3,
-    blocks=None,
-    width=None,
-    depth=None,
-):
+    variant="b0", *, input_shape=None, classes=1000, include_top=True, weights=None, pooling=None,
+    classifier_activation="softmax", preprocessing="auto", layout="imagenet", activation="auto", se_ratio="auto",
+    dropout_rate=None, drop_connect_rate=0.2, bn_momentum=0.99, bn_epsilon=1e-3, blocks=None, width=None, depth=None,
+):  # fmt: skip
     """Build an EfficientNet as a flat functional ``keras.Model`` of stock layers.
 
     The input is images (batch, height, width, channels) with pixels 0..255, uint8 or float: scaling them is the
@@ -103,14 +87,11 @@ def efficientnet(
     if include_top and pooling:
         raise ValueError(f"pooling={pooling!r} is for include_top=False; the top does its own average pooling")
     if classes < 1 or (classes == 1 and classifier_activation == "softmax"):
-        raise ValueError(
-            f"classes={classes} with classifier_activation={classifier_activation!r}: a softmax over one class is "
-            "always 1; use 'sigmoid' for a yes-or-no output, or at least 2 classes"
-        )
+        why = "a softmax over one class is always 1; use 'sigmoid' for a yes-or-no output, or at least 2 classes"
+        raise ValueError(f"classes={classes} with classifier_activation={classifier_activation!r}: {why}")
     if keras.config.image_data_format() != "channels_last":
-        raise ValueError(
-            "image_data_format is 'channels_first'; call keras.config.set_image_data_format('channels_last')"
-        )
+        remedy = "call keras.config.set_image_data_format('channels_last')"
+        raise ValueError(f"image_data_format is 'channels_first'; {remedy}")
     if weights == "imagenet":
         _check_imagenet(
             variant, include_top, classes=classes, classifier_activation=classifier_activation,
@@ -146,17 +127,14 @@ def efficientnet(
     if lite:
         repeats[0], repeats[-1] = stages[0].num_repeat, stages[-1].num_repeat
 
-    def norm(x, name):
-        return layers.BatchNormalization(momentum=bn_momentum, epsilon=bn_epsilon, name=name)(x)
+    def convolution(x, filters, size, strides, name):
+        options = {"padding": "same", "use_bias": False, "kernel_initializer": CONV_INITIALIZER}
+        x = layers.Conv2D(filters, size, strides, name=f"{name}_conv", **options)(x)
+        x = layers.BatchNormalization(momentum=bn_momentum, epsilon=bn_epsilon, name=f"{name}_bn")(x)
+        return layers.Activation(activation, name=f"{name}_activation")(x)
 
     inputs = layers.Input(input_shape)
-    x = _preprocess(inputs, preprocessing)
-    x = layers.Conv2D(
-        stem_filters, 3, stem_strides, padding="same", use_bias=False,
-        kernel_initializer=CONV_INITIALIZER, name="stem_conv",
-    )(x)  # fmt: skip
-    x = norm(x, "stem_bn")
-    x = layers.Activation(activation, name="stem_activation")(x)
+    x = convolution(_preprocess(inputs, preprocessing), stem_filters, 3, stem_strides, "stem")
 
     index, total = 0, sum(repeats)
     for number, (stage, count) in enumerate(zip(stages, repeats, strict=True), start=1):
@@ -169,9 +147,7 @@ def efficientnet(
             )  # fmt: skip
             index += 1
 
-    x = layers.Conv2D(head_filters, 1, use_bias=False, kernel_initializer=CONV_INITIALIZER, name="top_conv")(x)
-    x = norm(x, "top_bn")
-    x = layers.Activation(activation, name="top_activation")(x)
+    x = convolution(x, head_filters, 1, 1, "top")
     if include_top:
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
         dropout_rate = default_dropout if dropout_rate is None else dropout_rate
@@ -227,9 +203,9 @@ def _check_imagenet(variant, include_top, **given):
     if variant.startswith("lite") and variant != "lite0":
         raise ValueError(f"weights='imagenet' is for b0..b7 and lite0, variant is {variant!r}; use weights=None")
     if include_top and given["classes"] != 1000:
+        remedy = "for classes of your own take include_top=False with pooling='avg' and add a Dense layer"
         raise ValueError(
-            f"weights='imagenet' has a classifier for 1000 classes, classes is {given['classes']}; for classes of your "
-            "own take include_top=False with pooling='avg' and add a Dense layer"
+            f"weights='imagenet' has a classifier for 1000 classes, classes is {given['classes']}; {remedy}"
         )
     lite = variant == "lite0"
     allowed = {
@@ -246,23 +222,20 @@ def _check_imagenet(variant, include_top, **given):
 
 
 def _check_input_shape(shape, preprocessing):
+    expected = "expected (height, width, channels)"
     if len(shape) != 3 or not shape[2] or any(size is not None and size < 1 for size in shape):
-        raise ValueError(f"input_shape is {shape}; expected (height, width, channels), such as (224, 224, 3)")
+        raise ValueError(f"input_shape is {shape}; {expected}, such as (224, 224, 3)")
     height, _, channels = shape
     if height in (1, 3, 4) and channels not in (1, 3, 4):
-        raise ValueError(
-            f"input_shape is {shape}, which looks like (channels, height, width); expected (height, width, channels): "
-            "move the channels to the end, for arrays with np.moveaxis(images, 1, -1)"
-        )
+        remedy = "move the channels to the end, for arrays with np.moveaxis(images, 1, -1)"
+        raise ValueError(f"input_shape is {shape}, which looks like (channels, height, width); {expected}: {remedy}")
     if preprocessing == "imagenet" and channels != 3:
-        raise ValueError(
-            f"preprocessing='imagenet' is for 3 colour channels, input_shape has {channels}; use 'rescale' or 'lite'"
-        )
+        found = f"input_shape has {channels}"
+        raise ValueError(f"preprocessing='imagenet' is for 3 colour channels, {found}; use 'rescale' or 'lite'")
 
 
 def _preprocess(x, preprocessing):
-    if preprocessing == "rescale":
-        return layers.Rescaling(1 / 255, name="rescaling")(x)
-    if preprocessing == "lite":
-        return layers.Rescaling(1 / 128, offset=-127 / 128, name="rescaling")(x)
-    return layers.Normalization(mean=IMAGENET_MEAN, variance=IMAGENET_VARIANCE, name="normalization")(x)
+    if preprocessing == "imagenet":
+        return layers.Normalization(mean=IMAGENET_MEAN, variance=IMAGENET_VARIANCE, name="normalization")(x)
+    scale, offset = (1 / 128, -127 / 128) if preprocessing == "lite" else (1 / 255, 0.0)
+    return layers.Rescaling(scale, offset, name="rescaling")(x)

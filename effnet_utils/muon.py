@@ -48,11 +48,8 @@ class Muon(keras.optimizers.AdamW):
 
     def build(self, variables):
         super().build(variables)
-        self.matrices = {
-            self._get_variable_index(variable)
-            for variable in variables
-            if tuple(variable.shape[:2]) == (1, 1) and "_se_" not in variable.path
-        }
+        kernels = [v for v in variables if tuple(v.shape[:2]) == (1, 1) and "_se_" not in v.path]
+        self.matrices = set(map(self._get_variable_index, kernels))
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)

@@ -117,8 +117,7 @@ def compare(model_a, model_b, images):
     Copy with: map_outputs, _maps, _row, _in_order, Comparison, Row, CLOSE.
     """
     maps_a, maps_b = _maps(model_a, images), _maps(model_b, images)
-    names = _in_order({**maps_a, **maps_b})
-    return Comparison(tuple(_row(name, maps_a.get(name), maps_b.get(name)) for name in names))
+    return Comparison(tuple(_row(name, maps_a.get(name), maps_b.get(name)) for name in _in_order(maps_a | maps_b)))
 
 
 def map_outputs(model):
@@ -147,9 +146,8 @@ def map_outputs(model):
 
 
 def _maps(model, images):
-    ends = map_outputs(model)
-    maps = keras.Model(model.input, list(ends.values()))(images, training=False)
-    return dict(zip(ends, map(keras.ops.convert_to_numpy, maps), strict=True))
+    maps = keras.Model(model.input, map_outputs(model))(images, training=False)
+    return {name: keras.ops.convert_to_numpy(found) for name, found in maps.items()}
 
 
 def _row(name, a, b):

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLE = {
     "figure.dpi": 100,
-    "savefig.dpi": 100,
     "figure.constrained_layout.use": True,
     "font.size": 10,
     "axes.titlesize": 11,
@@ -88,15 +87,14 @@ def image_grid(images, columns, titles=None, row_labels=None, title=None):
     height = 0.62 * rows if titles is None else 1.05 * rows
     fig, axes = figure(rows, columns, (0.62 * columns + 0.9 if titles is None else 1.15 * columns, height + 0.4))
     axes = np.atleast_1d(axes).reshape(rows, columns)
-    for index, ax in enumerate(axes.flat):
+    for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
         ax.spines[:].set_visible(False)
-        if index >= len(images):
-            continue
-        ax.imshow(images[index], cmap="gray", interpolation="nearest")
-        if titles is not None:
-            ax.set_title(titles[index], fontsize=8, loc="center")
+    for ax, image in zip(axes.flat, images, strict=False):
+        ax.imshow(image, cmap="gray", interpolation="nearest")
+    for ax, text in zip(axes.flat, titles or [], strict=False):
+        ax.set_title(text, fontsize=8, loc="center")
     for ax, label in zip(axes[:, 0], row_labels or [], strict=False):
         ax.set_ylabel(label, rotation=0, ha="right", va="center")
     if title:
@@ -147,10 +145,9 @@ def curves(per_epoch, title, final=None):
     epochs = [row["epoch"] for row in per_epoch]
     left.plot(epochs, [row["loss"] for row in per_epoch], marker="o", markersize=4)
     left.set(xlabel="epoch", ylabel="training loss (nats)", title=title)
-    right.plot(epochs, [100 * row["accuracy"] for row in per_epoch], marker="o", markersize=4, label="training")
-    if "validation_accuracy" in per_epoch[0]:
-        values = [100 * row["validation_accuracy"] for row in per_epoch]
-        right.plot(epochs, values, marker="s", markersize=4, label="validation")
+    for key, label, marker in (("accuracy", "training", "o"), ("validation_accuracy", "validation", "s")):
+        if key in per_epoch[0]:
+            right.plot(epochs, [100 * row[key] for row in per_epoch], marker=marker, markersize=4, label=label)
     if final:
         right.plot(epochs[-1], 100 * final[1], "*", markersize=12, color=COLORS[1], label=f"{final[0]}, at the end")
     right.set(xlabel="epoch", ylabel="accuracy (%)")
@@ -191,9 +188,8 @@ def confusion(counts, names, title):
             color = "white" if share > 55 else "black"
             ax.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=8, color=color)
     ticks = range(len(names))
-    ax.set(xticks=ticks, yticks=ticks, yticklabels=names, xlabel="predicted (% of the true class)", ylabel="true")
-    ax.set_xticklabels(names, rotation=45, ha="right")
-    ax.set_title(title)
+    ax.set(title=title, yticks=ticks, yticklabels=names, xlabel="predicted (% of the true class)", ylabel="true")
+    ax.set_xticks(ticks, names, rotation=45, ha="right")
     ax.grid(False)
     return fig
 

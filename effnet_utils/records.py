@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import keras
-import numpy as np
 from filelock import FileLock, Timeout
 
 from effnet_utils.data import project_path
@@ -41,14 +40,12 @@ def open_output_dir(output_dir, notebook, *, hold=True):
 
     Copy with: project_path, PARTIAL, _held, _hold.
     """
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    folder = project_path(output_dir or Path("runs") / notebook / stamp)
+    folder = project_path(output_dir or f"runs/{notebook}/{datetime.datetime.now():%Y%m%d-%H%M%S-%f}")
     if (folder / "record.json").exists():
         raise ValueError(f"output_dir {folder} already holds a record; choose another folder, or move the record away")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ValueError(f"output_dir {folder} cannot be written to ({error}); choose another folder") from error
     if hold and folder not in _held:
@@ -115,9 +112,8 @@ def write_record(path, record):
     """
     if set(record) != set(KEYS):
         raise ValueError(f"a record has the keys {', '.join(KEYS)}; found {', '.join(record)}")
-    text = json.dumps(record, indent=1) + "\n"
     with whole_file(path) as file:
-        file.write(text.encode())
+        file.write(f"{json.dumps(record, indent=1)}\n".encode())
 
 
 def write_history(path, per_epoch):
@@ -159,12 +155,9 @@ def read_records(pattern):
 
     Copy with: nothing.
     """
-    found = {}
-    # The first folder comes last, so that its files win.
-    for folder in reversed(_shipped("records")):
-        paths = folder.glob(f"{pattern}.json")
-        found |= {path.relative_to(folder).with_suffix("").as_posix(): json.loads(path.read_text()) for path in paths}
-    return dict(sorted(found.items()))
+    folder, _ = _shipped()
+    paths = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.glob(f"{pattern}.json")}
+    return {name: json.loads(paths[name].read_text()) for name in sorted(paths)}
 
 
 def read_published(table):
@@ -182,8 +175,7 @@ def read_published(table):
 
     Copy with: nothing.
     """
-    path = next(folder / "published.json" for folder in _shipped("data") if (folder / "published.json").is_file())
-    published = json.loads(path.read_text())
+    published = json.loads((_shipped()[1] / "published.json").read_text())
     if table not in published["tables"]:
         raise KeyError(f"there is no table {table!r}; tables: {', '.join(published['tables'])}")
     found = published["tables"][table]
@@ -198,15 +190,13 @@ def photographs():
 
     Copy with: nothing.
     """
-    found = {path.stem: path for folder in _shipped("data") for path in (folder / "photos").glob("*.jpg")}
-    return dict(sorted(found.items()))
+    return {path.stem: path for path in sorted(_shipped()[1].glob("photos/*.jpg"))}
 
 
-def _shipped(name):
-    """Where the project's files lie: installed, inside the package; in a checkout, beside it."""
-    package = Path(__file__).parent
-    inside = {"records": package / "_data" / "records", "data": package / "_data"}
-    return inside[name], package.parent / name
+def _shipped():
+    """The folders of records and of data: installed, inside the package; in a checkout, beside it."""
+    inside, checkout = Path(__file__).parent / "_data", Path(__file__).parents[1]
+    return (inside / "records", inside) if inside.is_dir() else (checkout / "records", checkout / "data")
 
 
 def environment():
@@ -246,9 +236,8 @@ def device_name():
         if torch.cuda.is_available():
             return torch.cuda.get_device_name(0)
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"CPU: {models[0] if models else platform.processor() or platform.machine()}"
+    model = re.search(r"^model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.is_file() else "", re.MULTILINE)
+    return f"CPU: {model[1].strip() if model else platform.processor() or platform.machine()}"
 
 
 class Stopwatch:
@@ -258,25 +247,8 @@ class Stopwatch:
         self.started = time.perf_counter()
 
     def lap(self):
-        now = time.perf_counter()
-        seconds, self.started = now - self.started, now
-        return seconds
-
-
-def spread(values):
-    """Repeated measurements as a record holds them.
-
-    Args:
-        values: numbers.
-
-    Returns:
-        dict: min, quartile_1, median, quartile_3, max, with four significant digits.
-
-    Copy with: nothing.
-    """
-    names = ("min", "quartile_1", "median", "quartile_3", "max")
-    found = np.quantile(values, (0, 0.25, 0.5, 0.75, 1))
-    return {name: float(f"{value:.4g}") for name, value in zip(names, found, strict=True)}
+        before, self.started = self.started, time.perf_counter()
+        return self.started - before
 
 
 def peak_memory_gb():
@@ -298,7 +270,6 @@ def _commit():
     """The checkout's commit, marked when files differ from it; the package's version without a checkout."""
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(git, capture_output=True, text=True, check=True)
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return f"effnet-utils {importlib.metadata.version('effnet-utils')}"
-    return done.stdout.strip()

@@ -119,11 +119,7 @@ def notebook_parameters(path):
     import papermill
 
     return {
-        name: {
-            "type": row["inferred_type_name"],
-            "default": ast.literal_eval(row["default"]),
-            "help": row["help"],
-        }
+        name: {"type": row["inferred_type_name"], "default": ast.literal_eval(row["default"]), "help": row["help"]}
         for name, row in papermill.inspect_notebook(str(path)).items()
     }
 
@@ -144,11 +140,9 @@ def _require_known(name, known, path):
         raise ValueError(f"{name} is not a parameter of {path.stem}; allowed: {', '.join(known)}")
 
 
-def _print_parameters(path):
-    rows = notebook_parameters(path)
-    width = max(map(len, rows))
-    for name, row in rows.items():
-        print(f"{name:<{width}}  {row['type']:<5}  {row['default']!r:<12}  {row['help']}")
+def _failed(why, code=1):
+    print(f"error: {why}", file=sys.stderr)
+    return code
 
 
 def main(arguments=None):
@@ -174,10 +168,12 @@ def main(arguments=None):
 
             return report(given.grid, given.out, given.workers, given.ray)
         path = find_notebook(given.notebook)
-        if given.list:
-            _print_parameters(path)
-            return 0
         known, values = notebook_parameters(path), {}
+        if given.list:
+            width = max(map(len, known))
+            for name, row in known.items():
+                print(f"{name:<{width}}  {row['type']:<5}  {row['default']!r:<12}  {row['help']}")
+            return 0
         for item in given.p:
             name, equals, text = item.partition("=")
             if not equals:
@@ -186,8 +182,7 @@ def main(arguments=None):
             values[name] = parse_value(name, text, known[name]["type"])
         return _execute(path, values, given)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _failed(error, 2)
 
 
 def _execute(path, values, given):
@@ -197,17 +192,13 @@ def _execute(path, values, given):
     try:
         target = run_notebook(path, values, given.o, force=given.force, time_limit=given.time_limit)
     except PapermillExecutionError as error:
-        print(f"error: cell {error.exec_count} of {path.name} raised {error.ename}: {error.evalue}", file=sys.stderr)
-        return 1
+        return _failed(f"cell {error.exec_count} of {path.name} raised {error.ename}: {error.evalue}")
     except CellTimeoutError:
-        print(f"error: a cell of {path.name} took longer than {given.time_limit} s (--time-limit)", file=sys.stderr)
-        return 1
+        return _failed(f"a cell of {path.name} took longer than {given.time_limit} s (--time-limit)")
     except DeadKernelError:
-        print(f"error: the kernel of {path.name} died; the usual cause is that memory ran out", file=sys.stderr)
-        return 1
+        return _failed(f"the kernel of {path.name} died; the usual cause is that memory ran out")
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return _failed(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

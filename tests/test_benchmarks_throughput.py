@@ -16,8 +16,7 @@ def made_up(names=("ours", "keras.applications", "PyTorch compiled")):
     return {
         "what": "made up",
         "images_per_second": {
-            task: {name: throughput.records.spread(values) for name, values in rates.items()}
-            for task in throughput.TASKS
+            task: {name: throughput.spread(values) for name, values in rates.items()} for task in throughput.TASKS
         },
         "ratio": {task: throughput.ratios(rates, throughput.pairs_of(list(names))) for task in throughput.TASKS},
     }
