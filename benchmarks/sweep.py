@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from throughput import ROOT
+from throughput import ROOT, spread
 
 from effnet_utils import records
 
@@ -104,13 +104,13 @@ def main():
     record = {
         "what": "a grid of notebook 07 on the toy set, swept by one worker and by two",
         "grid": grid,
-        "runs_an_hour": {name: records.spread(values) for name, values in an_hour.items()},
+        "runs_an_hour": {name: spread(values) for name, values in an_hour.items()},
         "overhead_seconds": {
-            name: records.spread(np.array([row["overhead"] for row in rows])) for name, rows in sweeps.items()
+            name: spread(np.array([row["overhead"] for row in rows])) for name, rows in sweeps.items()
         },
-        "two_workers_to_one": records.spread(gain),
-        "two_matrix_products_to_one": records.spread(best),
-        "share_of_what_two_processes_reach": records.spread(gain / best),
+        "two_workers_to_one": spread(gain),
+        "two_matrix_products_to_one": spread(best),
+        "share_of_what_two_processes_reach": spread(gain / best),
         "environment": records.environment(),
     }
     print(json.dumps(record, indent=1))
