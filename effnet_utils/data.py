@@ -191,7 +191,7 @@ class _Array:
 
 
 def _from_buffer(numbers, dtype, shape, order):
-    """Stands in for numpy's function of the fifth protocol."""
+    """Stands in for NumPy's function of the fifth protocol."""
     return np.frombuffer(numbers, dtype.value).reshape(shape, order=order)
 
 
