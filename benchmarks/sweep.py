@@ -53,17 +53,7 @@ def products(cores, seconds):
 
 def sweep(grid, folder, cores, workers):
     """Runs an hour, and of each run the seconds and those of them that were not training or evaluating."""
-    command = [
-        sys.executable,
-        "-m",
-        "effnet_utils",
-        "sweep",
-        str(grid),
-        "--out",
-        str(folder),
-        "--workers",
-        str(workers),
-    ]
+    command = [sys.executable, "-m", "effnet_utils", "sweep", grid, "--out", folder, "--workers", str(workers)]
     began = time.monotonic()
     subprocess.run(command, check=True, preexec_fn=on_cores(cores), stdout=subprocess.DEVNULL)
     seconds = time.monotonic() - began

@@ -36,17 +36,7 @@ def sweep_and_lose_a_node(grid, out, lost_after, limit=1200):
     """
     cluster, second = two_nodes()
     try:
-        command = [
-            sys.executable,
-            "-m",
-            "effnet_utils",
-            "sweep",
-            str(grid),
-            "--out",
-            str(out),
-            "--ray",
-            cluster.address,
-        ]
+        command = [sys.executable, "-m", "effnet_utils", "sweep", grid, "--out", out, "--ray", cluster.address]
         sweep = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         until = time.monotonic() + limit
         while len(list(out.glob("*/record.json"))) < lost_after:
