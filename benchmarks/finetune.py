@@ -1,0 +1,113 @@
+"""Fine-tune all of EfficientNet-Lite0, from its ImageNet weights, on CIFAR-10 enlarged inside the graph: on a GPU.
+
+    export KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=.cache/jax
+    python benchmarks/finetune.py                # chooses the peak rate, then trains on 10,000 and on all images
+    python benchmarks/finetune.py --tiny         # 200 images at 64 pixels, one epoch: shows that everything runs
+
+The rate is chosen by short runs on 10,000 images, measured on the 5,000 training images that are held out; then the
+test images are used once for each number of images and seed. All convolutions learn and no BatchNormalization does, as
+notebook 08 has it: AdamW, one cycle, label smoothing 0.1, images mirrored and moved by up to 2 pixels, bfloat16 with
+the classifier in float32. Writes <out>/finetune_lite0_<images>_rate<rate>_<test or validation>_seed<seed>.json; what
+has a record is not run again.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import keras
+from throughput import ROOT
+
+from effnet_utils import data, efficientnet, records, train
+from effnet_utils.transfer import on_upsampled, unfreeze
+
+
+def build(side):
+    """(network from 32-pixel images to logits, number of weights that learn)."""
+    backbone = efficientnet("lite0", weights="imagenet", include_top=False, pooling="avg", input_shape=(side, side, 3))
+    learning = unfreeze(backbone, "stem")
+    features = on_upsampled(backbone, (32, 32, 3))
+    x = keras.layers.Dropout(0.2)(features.output)
+    logits = keras.layers.Dense(10, kernel_initializer="zeros", dtype="float32", name="predictions")(x)
+    return keras.Model(features.input, logits), learning
+
+
+def run(given, rate, train_limit, epochs, evaluate_on, seed):
+    """One run; returns its record."""
+    keras.utils.set_random_seed(seed)
+    recipe, clock = train.Recipe(), records.Stopwatch()
+    (images, labels), evaluated = data.load_cifar10(given.data_dir)
+    if evaluate_on == "validation":
+        held_out = len(images) - len(images) // 10
+        evaluated = images[held_out:], labels[held_out:]
+    n = train.images_to_train_on(len(images), train_limit, evaluate_on)
+    net, learning = build(given.side)
+    batches = train.Batches(labels[:n], given.batch_size, 10, recipe, seed)
+    steps = len(batches) * epochs
+    learner = train.Learner(net, images[:n])
+    optimizer = keras.optimizers.AdamW(train.OneCycle(rate, steps, recipe.warmup), weight_decay=recipe.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+    learner.compile(optimizer, loss, metrics=["accuracy"])
+    lines, seconds = train.EpochLines(), {"setup": clock.lap()}
+    learner.fit(batches, epochs=epochs, verbose=0, callbacks=[lines])
+    seconds |= {"compile": lines.compile_seconds, "train": clock.lap() - lines.compile_seconds}
+    scores = train.evaluate(train.predict(net, evaluated[0]), evaluated[1])
+    seconds["evaluate"] = clock.lap()
+    return {
+        "parameters": {
+            "variant": "lite0", "side": given.side, "learning_rate": rate, "epochs": epochs, "seed": seed,
+            "batch_size": given.batch_size, "train_limit": train_limit, "evaluate_on": evaluate_on,
+            "precision": keras.config.dtype_policy().name, "weights_that_learn": learning,
+        },
+        "dataset": data.describe_dataset("cifar10", given.data_dir, n, len(evaluated[0])),
+        "results": {f"{evaluate_on}_accuracy": scores.pop("accuracy"), **scores, "per_epoch": lines.per_epoch},
+        "seconds": {key: round(value, 2) for key, value in seconds.items()},
+        "environment": records.environment(),
+        "notebook": "benchmarks/finetune.py",
+    }  # fmt: skip
+
+
+def measured(given, rate, train_limit, epochs, evaluate_on, seed):
+    """Accuracy of a run, from its record where there is one."""
+    name = f"finetune_lite0_{train_limit or 'all'}_rate{rate:g}_{evaluate_on}_seed{seed}"
+    path = given.out / f"{name}.json"
+    if not path.is_file():
+        print(name, flush=True)
+        records.write_record(path, run(given, rate, train_limit, epochs, evaluate_on, seed))
+        keras.backend.clear_session()
+    record = json.loads(path.read_text())
+    accuracy = record["results"][f"{evaluate_on}_accuracy"]
+    print(f"{name}: {accuracy:.2%}, training {record['seconds']['train']:.0f} s", flush=True)
+    return accuracy
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", default="data")
+    parser.add_argument("--rates", nargs="+", type=float, default=[2e-4, 5e-4, 1e-3], help="peak rates to choose from")
+    parser.add_argument("--amounts", nargs="+", type=int, default=[10_000, 0], help="training images; 0 is all")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--side", type=int, default=224, help="pixels that images are enlarged to")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--precision", default="mixed_bfloat16", choices=("mixed_bfloat16", "mixed_float16", "float32"))
+    parser.add_argument("--out", type=Path, default=ROOT / "records")
+    parser.add_argument("--tiny", action="store_true")
+    given = parser.parse_args(arguments)
+    choose_on, choose_epochs = 10_000, 3
+    if given.tiny:
+        given.side, given.batch_size, given.amounts, given.epochs = 64, 50, [200], 1
+        choose_on, choose_epochs = 100, 1
+    keras.config.set_dtype_policy(given.precision)
+    given.out.mkdir(parents=True, exist_ok=True)
+    found = {rate: measured(given, rate, choose_on, choose_epochs, "validation", 0) for rate in given.rates}
+    best = max(found, key=found.get)
+    print(f"chosen on the held-out images: {best:g}")
+    for train_limit in given.amounts:
+        for seed in given.seeds:
+            measured(given, best, train_limit, given.epochs, "test", seed)
+
+
+if __name__ == "__main__":
+    main()
