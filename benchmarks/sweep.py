@@ -69,7 +69,7 @@ def main():
     parser.add_argument("--tiny", action="store_true", help="two short runs each, to try the script")
     tiny = parser.parse_args().tiny
     first, second = sorted(os.sched_getaffinity(0))[:2]
-    parameters = {"dataset": "toy", "layout": "cifar-fast", "epochs": 1, "train_limit": 128 if tiny else 2000}
+    parameters = {"dataset": "toy", "layout": "cifar-fast", "epochs": 1, "train_limit": 128 if tiny else 1000}
     grid = {"parameters": parameters, "seeds": list(range(2 if tiny else 4))}
     layouts = {
         "one worker, one core": ({first}, 1),

@@ -1,6 +1,7 @@
 """The long tests of faults (`make faults`): runs killed, disks filled, nodes lost, damaged files. Prints a table.
 
 Fewer, for a try: `python tests/faults.py --kills 2 --disks 2 --runs 8 --cases 100 --record runs/faults.json`.
+Some again, with the rest of the table as it is: `python tests/faults.py --only Ctrl-C`.
 Ends with 1 when one was not survived.
 """
 
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import cluster
@@ -213,39 +215,58 @@ def short(name):
     return outcomes.passed or [False]
 
 
+def faults(given, place):
+    """{what is done: a function that does it and returns whether each was survived}."""
+    chance, whole = random.Random(given.seed), []
+
+    def expected():
+        if not whole:
+            began = time.monotonic()
+            finish(place / "whole", TINY)
+            whole.extend([outcome(place / "whole"), time.monotonic() - began])
+        return whole
+
+    def damaged(name):
+        return [True] * sum(fuzzing.fuzz(name, given.cases, place, given.seed))
+
+    sizes = [round(400 * 1.25**k) for k in range(given.disks)]
+    return {
+        "runs of 07 killed at a random moment, resumed bit for bit": lambda: kills(
+            given.kills, place, *expected(), chance
+        ),
+        "disks full in the midst of a run, then resumed bit for bit": lambda: full_disks(sizes, place, expected()[0]),
+        "a folder on a read-only disk": lambda: read_only_disk(place),
+        "small notebooks, eight at a time": lambda: small_runs(given.runs, place),
+        **{f"damaged inputs, {name}": partial(damaged, name) for name in fuzzing.READERS},
+        **{name: partial(short, name) for name in SHORT},
+        "a sweep of 12 runs on two nodes, one of them lost": lambda: lost_node(place),
+    }
+
+
 def main(given):
-    chance, survived = random.Random(given.seed), {}
+    commit = records.environment()["commit"]
+    found = json.loads(given.record.read_text()) if given.only and given.record.is_file() else {"faults": {}}
+    for row in found["faults"].values():
+        row.setdefault("commit", found["environment"]["commit"])
     with tempfile.TemporaryDirectory(prefix="faults-") as place:
-        place = Path(place)
-        began = time.monotonic()
-        finish(place / "whole", TINY)
-        expected, length = outcome(place / "whole"), time.monotonic() - began
-        runs = kills(given.kills, place, expected, length, chance)
-        survived["runs of 07 killed at a random moment, resumed bit for bit"] = runs
-        sizes = [round(400 * 1.25**k) for k in range(given.disks)]
-        survived["disks full in the midst of a run, then resumed bit for bit"] = full_disks(sizes, place, expected)
-        survived["a folder on a read-only disk"] = read_only_disk(place)
-        survived["small notebooks, eight at a time"] = small_runs(given.runs, place)
-        for name in fuzzing.READERS:
-            refused, read = fuzzing.fuzz(name, given.cases, place, given.seed)
-            survived[f"damaged inputs, {name}"] = [True] * (refused + read)
-        for name in SHORT:
-            survived[name] = short(name)
-        survived["a sweep of 12 runs on two nodes, one of them lost"] = lost_node(place)
+        for name, test in faults(given, Path(place)).items():
+            if given.only in name:
+                each = test()
+                found["faults"][name] = {"tried": len(each), "survived": sum(each), "commit": commit}
     print(f"{'fault':62}{'tried':>8}{'survived':>10}")
-    for name, each in survived.items():
-        print(f"{name:62}{len(each):8,}{sum(each):10,}")
-    faults = {name: {"tried": len(each), "survived": sum(each)} for name, each in survived.items()}
-    record = {"faults": faults, "seed": given.seed, "environment": records.environment()}
+    for name, row in found["faults"].items():
+        print(f"{name:62}{row['tried']:8,}{row['survived']:10,}")
+    record = {"faults": found["faults"], "seed": given.seed, "environment": records.environment()}
     given.record.parent.mkdir(parents=True, exist_ok=True)
     given.record.write_text(json.dumps(record, indent=1) + "\n")
-    return 0 if all(map(all, survived.values())) else 1
+    return 0 if all(row["tried"] == row["survived"] for row in found["faults"].values()) else 1
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in (("kills", 50), ("disks", 10), ("runs", 200), ("cases", 10_000), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--only", default="", metavar="TEXT", help="the faults with this in their name; the rest stays")
     record = Path(__file__).parents[1] / "records" / "benchmarks" / "faults.json"
     parser.add_argument("--record", type=Path, default=record, help="where the table goes as a record")
     sys.exit(main(parser.parse_args()))

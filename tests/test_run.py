@@ -187,7 +187,9 @@ def test_an_interrupted_run_ends_with_130_and_takes_its_kernel_along(tmp_path, k
     body = "import os, time; print('kernel', os.getpid(), flush=True); time.sleep(300)"
     slow = make_notebook(tmp_path / "slow.ipynb", 'output_dir: str = ""  # results', body)
     command = [sys.executable, "-m", "effnet_utils", "run", str(slow), "-o", str(tmp_path / "out")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as runner:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # Whatever starts the tests in the background of a script has them ignore Ctrl-C, and all that they start with them.
+    with subprocess.Popen(command, **pipes, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as runner:
         pid = int(next(line for line in runner.stdout if line.startswith("kernel")).split()[1])
         runner.send_signal(signal.SIGINT)
         _, errors = runner.communicate(timeout=60)
