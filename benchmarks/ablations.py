@@ -37,13 +37,13 @@ PARTS = {
     "bn-0.99": {"bn_momentum": 0.99},
 }
 LAYOUTS = ("imagenet", "cifar-fast", "cifar-fine")
-# Each multiplies the mult-adds of the first by about four, in the layout "cifar-fine". The fourth way, 32 pixels, is
-# the row "layout-cifar-fine".
+# A still smaller network at 16 pixels, and four ways to multiply its mult-adds by about four.
 SCALING = {
-    "scale-start": {"resolution": 16},
-    "scale-depth": {"resolution": 16, "depth": 2.0},
-    "scale-width": {"resolution": 16, "width": 1.1},
-    "scale-compound": {"resolution": 20, "width": 0.625, "depth": 0.7},
+    "scale-start": {"resolution": 16, "width": 0.3},
+    "scale-depth": {"resolution": 16, "width": 0.3, "depth": 2.1},
+    "scale-width": {"resolution": 16, "width": 0.65},
+    "scale-resolution": {"resolution": 32, "width": 0.3},
+    "scale-compound": {"resolution": 20, "width": 0.375, "depth": 0.6},
 }
 ROWS = {
     **{name: ("cifar", changes) for name, changes in PARTS.items()},
