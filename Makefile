@@ -55,7 +55,7 @@ COLAB_PYTHONS = 3.12 3.13
 test-colab: .venv/.stamp  ## run each notebook alone as on Colab; one Python by COLAB_PYTHONS=3.13
 	COLAB_PYTHONS="$(COLAB_PYTHONS)" .venv/bin/python -m pytest -n 2 tests/colab.py $(ARGS)
 
-faults: .venv/.stamp  ## for hours: kill runs, run many at once, feed damaged files; fewer: ARGS="--kills 2 --runs 8 --record runs/faults.json"
+faults: .venv/.stamp  ## for an hour: kill runs, run many at once, feed damaged files; fewer: ARGS="--kills 2 --runs 8 --record runs/faults.json"
 	KERAS_BACKEND=tensorflow .venv/bin/python tests/faults.py $(ARGS)
 
 notebooks: .venv/.stamp  ## execute the notebooks and store them again, all but the long ones; one by NB=04

@@ -1,6 +1,6 @@
 """What two runs at a time are worth: a sweep with one worker and with two, beside matrix products in two processes.
 
-    python benchmarks/sweep.py         # about 15 minutes on 2 cores; writes records/benchmarks/sweep_cpu.json
+    python benchmarks/sweep.py         # about 10 minutes on 2 cores; writes records/benchmarks/sweep_cpu.json
     python benchmarks/sweep.py --tiny  # two short runs each; writes runs/sweep_tiny.json
 
 The same grid of notebook 07 (toy set) is swept by one worker that has one core, by one that has two cores, and by two
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -52,16 +53,21 @@ def products(cores, seconds):
 
 
 def sweep(grid, folder, cores, workers):
-    """Runs an hour, and of each run the seconds and those of them that were not training or evaluating."""
+    """Runs an hour once the first has begun, seconds before that, and of each run those that are not its cells' own."""
     command = [sys.executable, "-m", "effnet_utils", "sweep", grid, "--out", folder, "--workers", str(workers)]
-    began = time.monotonic()
+    began = time.time()
     subprocess.run(command, check=True, preexec_fn=on_cores(cores), stdout=subprocess.DEVNULL)
-    seconds = time.monotonic() - began
-    spent = [json.loads(path.read_text())["seconds"] for path in folder.glob("*/record.json")]
-    a_run = seconds * workers / len(spent)
-    useful = [sum(row[part] for part in ("compile", "train", "evaluate")) for row in spent]
-    overhead = a_run - float(np.mean(useful))
-    return {"runs": len(spent), "runs_an_hour": 3600 * len(spent) / seconds, "a_run": a_run, "overhead": overhead}
+    ended = time.time()
+    executed = [json.loads(path.read_text()) for path in folder.glob("*/07_*.ipynb")]
+    first = min(datetime.fromisoformat(notebook["metadata"]["papermill"]["start_time"]) for notebook in executed)
+    seconds = ended - first.timestamp()
+    own = [sum(cell["metadata"]["papermill"]["duration"] or 0 for cell in each["cells"]) for each in executed]
+    a_run = seconds * workers / len(executed)
+    return {
+        "runs_an_hour": 3600 * len(executed) / seconds,
+        "start": first.timestamp() - began,
+        "overhead": a_run - float(np.mean(own)),
+    }
 
 
 def main():
@@ -69,8 +75,8 @@ def main():
     parser.add_argument("--tiny", action="store_true", help="two short runs each, to try the script")
     tiny = parser.parse_args().tiny
     first, second = sorted(os.sched_getaffinity(0))[:2]
-    parameters = {"dataset": "toy", "layout": "cifar-fast", "epochs": 1, "train_limit": 128 if tiny else 1000}
-    grid = {"parameters": parameters, "seeds": list(range(2 if tiny else 4))}
+    parameters = {"dataset": "toy", "layout": "cifar-fast", "epochs": 1, "train_limit": 128 if tiny else 2000}
+    grid = {"parameters": parameters | {"overrides": {"width": 0.5, "depth": 0.5}}}
     layouts = {
         "one worker, one core": ({first}, 1),
         "one worker, two cores": ({first, second}, 1),
@@ -79,14 +85,14 @@ def main():
     rounds = 1 if tiny else 3
     sweeps, rates = {name: [] for name in layouts}, {"one process": [], "two processes": []}
     with tempfile.TemporaryDirectory() as place:
-        file = Path(place, "grid.yaml")
-        file.write_text(json.dumps(grid))
         for k in range(rounds):
             for name in list(layouts)[:: (-1) ** k]:
+                file = Path(place, "grid.yaml")
+                file.write_text(json.dumps(grid | {"seeds": list(range(2 * layouts[name][1]))}))
                 sweeps[name].append(sweep(file, Path(place, f"{name}{k}"), *layouts[name]))
                 print(name, {key: round(value, 1) for key, value in sweeps[name][-1].items()}, flush=True)
             for name, cores in (("one process", [first]), ("two processes", [first, second])):
-                rates[name].append(products(cores, 2 if tiny else 20))
+                rates[name].append(products(cores, 2 if tiny else 10))
                 print(f"products, {name}: {rates[name][-1]:.1f} a second", flush=True)
     an_hour = {name: np.array([row["runs_an_hour"] for row in rows]) for name, rows in sweeps.items()}
     gain = an_hour["two workers, one core each"] / an_hour["one worker, one core"]
@@ -95,8 +101,9 @@ def main():
         "what": "a grid of notebook 07 on the toy set, swept by one worker and by two",
         "grid": grid,
         "runs_an_hour": {name: spread(values) for name, values in an_hour.items()},
-        "overhead_seconds": {
-            name: spread(np.array([row["overhead"] for row in rows])) for name, rows in sweeps.items()
+        **{
+            f"{part}_seconds": {name: spread(np.array([row[part] for row in rows])) for name, rows in sweeps.items()}
+            for part in ("start", "overhead")
         },
         "two_workers_to_one": spread(gain),
         "two_matrix_products_to_one": spread(best),

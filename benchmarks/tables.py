@@ -125,7 +125,15 @@ def start():
     )
 
 
-BLOCKS = {function.__name__: function for function in (results, speed, cost, start)}
+def faults():
+    """What was done to runs on purpose, and how often it was survived."""
+    record = records.read_record("benchmarks/faults")
+    rows = [[name, f"{row['tried']:,}", f"{row['survived']:,}"] for name, row in record["faults"].items()]
+    where = f"On {device(record['environment'])}; {linked('benchmarks/faults')}, `make faults`."
+    return f"{where}\n\n{table(('fault', 'tried', 'survived'), rows)}"
+
+
+BLOCKS = {function.__name__: function for function in (results, speed, cost, start, faults)}
 
 
 def filled(text):
