@@ -1,3 +1,6 @@
+// The theme expects the reader's choice of light and dark, and writes an error where there was none yet.
+document.documentElement.dataset.mode ||= "auto";
+
 // A formula that is wider than a phone scrolls; so that it does from the keyboard too, it must be able to have the focus.
 if (window.MathJax) {
   window.MathJax.startup = {
