@@ -10,3 +10,14 @@ if (window.MathJax) {
       }),
   };
 }
+
+// The theme's buttons give up the focus when they are pressed; from the keyboard, the reader would lose the place.
+document.addEventListener(
+  "click",
+  (event) => {
+    const button = event.target.closest("button");
+    const byKeyboard = event.detail === 0;
+    setTimeout(() => byKeyboard && document.activeElement === document.body && button?.focus());
+  },
+  true,
+);

@@ -16,14 +16,14 @@ import urllib.request
 
 import nbformat
 import pytest
-from looking import keep, not_drawn, pictures
+from looking import TALLEST, keep, not_drawn, pictures
 from notebook_copies import NOTEBOOKS, OFFLINE, code_cells, read, with_small_values
 
 OPENED = [path for path in NOTEBOOKS if "01" <= path.name[:2] <= "07"]
 TOKEN = secrets.token_hex(16)
 # Every cell is in the page, not only those in view; no question to the reader and to the network.
 SETTINGS = {
-    "notebook-extension/tracker": {"windowingMode": "none"},
+    "notebook-extension/tracker": {"windowingMode": "none", "scrollPastLastCell": False},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
 START, RUN = 60, 600  # seconds that the server and one notebook may take
@@ -38,8 +38,12 @@ RUN_ALL = """() => {
     const ended = () => { window.ended = true; };
     window.jupyterapp.commands.execute("notebook:run-all-cells").then(ended, ended);
 }"""
-# The page scrolls inside of JupyterLab; so high, the window shows all of it.
-HEIGHT = """() => document.querySelector(".jp-NotebookPanel-notebook .jp-WindowedPanel-outer").scrollHeight + 200"""
+# The notebook scrolls inside of JupyterLab. From its top on, a window of this height shows all of it.
+HEIGHT = """() => {
+    const notebook = document.querySelector(".jp-NotebookPanel-notebook .jp-WindowedPanel-outer");
+    notebook.scrollTop = 0;
+    return notebook.scrollHeight + 200;
+}"""
 
 
 def free_port():
@@ -127,7 +131,7 @@ def test_notebook_runs_whole_and_draws_its_figures(path, lab, page, screenshots)
     assert not errors, "\n".join(errors[0].traceback)
     assert [cell.execution_count for cell in code_cells(done)] == list(range(1, len(code_cells(done)) + 1))
 
-    page.set_viewport_size({"width": 1280, "height": page.evaluate(HEIGHT)})
+    page.set_viewport_size({"width": 1280, "height": min(page.evaluate(HEIGHT), TALLEST)})
     images = pictures(page, ".jp-OutputArea-output img")
     keep(page, screenshots / f"lab_{path.stem}.png")
     assert len(images) == len(figures(done)) == len(figures(read(path))) > 0

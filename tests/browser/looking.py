@@ -16,7 +16,7 @@ PICTURES = """async images => {
         };
     });
 }"""
-TALLEST = 6000  # pixels of a page that a screenshot keeps
+TALLEST = 16_000  # pixels of a page that a screenshot keeps; Chromium draws no more
 
 
 def pictures(page, selector="img"):
