@@ -38,7 +38,6 @@ RUN_ALL = """() => {
     const ended = () => { window.ended = true; };
     window.jupyterapp.commands.execute("notebook:run-all-cells").then(ended, ended);
 }"""
-# The notebook scrolls inside of JupyterLab. From its top on, a window of this height shows all of it.
 HEIGHT = """() => {
     const notebook = document.querySelector(".jp-NotebookPanel-notebook .jp-WindowedPanel-outer");
     notebook.scrollTop = 0;
@@ -117,6 +116,12 @@ def run_all(page, address, name):
     return nbformat.from_dict(page.evaluate("window.jupyterapp.shell.currentWidget.content.model.toJSON()"))
 
 
+def show_whole(page):
+    """Make the window as high as the notebook, which scrolls inside of it; cells may grow when they are first seen."""
+    for _ in range(3):
+        page.set_viewport_size({"width": 1280, "height": min(page.evaluate(HEIGHT), TALLEST)})
+
+
 def figures(notebook):
     """The alt text of each figure among the outputs."""
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
@@ -131,7 +136,7 @@ def test_notebook_runs_whole_and_draws_its_figures(path, lab, page, screenshots)
     assert not errors, "\n".join(errors[0].traceback)
     assert [cell.execution_count for cell in code_cells(done)] == list(range(1, len(code_cells(done)) + 1))
 
-    page.set_viewport_size({"width": 1280, "height": min(page.evaluate(HEIGHT), TALLEST)})
+    show_whole(page)
     images = pictures(page, ".jp-OutputArea-output img")
     keep(page, screenshots / f"lab_{path.stem}.png")
     assert len(images) == len(figures(done)) == len(figures(read(path))) > 0
