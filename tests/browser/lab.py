@@ -123,7 +123,7 @@ def show_whole(page):
 
 
 def figures(notebook):
-    """The alt text of each figure among the outputs."""
+    """The alt text of each figure among the outputs; JupyterLab keeps it in the notebook, not in its page."""
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
     return [each.metadata["image/png"]["alt"] for each in outputs if "image/png" in each.get("data", {})]
 
