@@ -23,7 +23,7 @@ OPENED = [path for path in NOTEBOOKS if "01" <= path.name[:2] <= "07"]
 TOKEN = secrets.token_hex(16)
 # Every cell is in the page, not only those in view; no question to the reader and to the network.
 SETTINGS = {
-    "notebook-extension/tracker": {"windowingMode": "none", "scrollPastLastCell": False},
+    "notebook-extension/tracker": {"windowingMode": "none", "scrollPastEnd": False},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
 START, RUN = 60, 600  # seconds that the server and one notebook may take
@@ -38,11 +38,8 @@ RUN_ALL = """() => {
     const ended = () => { window.ended = true; };
     window.jupyterapp.commands.execute("notebook:run-all-cells").then(ended, ended);
 }"""
-HEIGHT = """() => {
-    const notebook = document.querySelector(".jp-NotebookPanel-notebook .jp-WindowedPanel-outer");
-    notebook.scrollTop = 0;
-    return notebook.scrollHeight + 200;
-}"""
+NOTEBOOK = "document.querySelector('.jp-NotebookPanel-notebook .jp-WindowedPanel-outer')"
+HEIGHT = f"{NOTEBOOK}.scrollHeight + 200"  # with the bars above and below it
 
 
 def free_port():
@@ -111,15 +108,23 @@ def run_all(page, address, name):
     page.goto(f"{address}/lab/tree/{name}?token={TOKEN}&reset", wait_until="domcontentloaded")
     page.locator(".jp-NotebookPanel:visible").wait_for(timeout=1000 * START)
     page.evaluate(READY)
+    mode = page.evaluate("window.jupyterapp.shell.currentWidget.content.notebookConfig.windowingMode")
+    assert mode == "none", f"JupyterLab shows cells by {mode}: it refuses settings with a name that it does not know"
     page.evaluate(RUN_ALL)
     page.wait_for_function("window.ended", timeout=1000 * RUN)
     return nbformat.from_dict(page.evaluate("window.jupyterapp.shell.currentWidget.content.model.toJSON()"))
 
 
-def show_whole(page):
-    """Make the window as high as the notebook, which scrolls inside of it; cells may grow when they are first seen."""
-    for _ in range(3):
-        page.set_viewport_size({"width": 1280, "height": min(page.evaluate(HEIGHT), TALLEST)})
+def keep_whole(page, path):
+    """Store a picture of the notebook, which scrolls inside the window; what is too long for one gets a second."""
+    height = page.evaluate(HEIGHT)
+    page.set_viewport_size({"width": 1280, "height": min(height, TALLEST)})
+    page.evaluate(f"{NOTEBOOK}.scrollTo(0, 0)")
+    keep(page, path)
+    if height > TALLEST:
+        page.set_viewport_size({"width": 1280, "height": height - TALLEST + 400})
+        page.evaluate(f"{NOTEBOOK}.scrollTo(0, {height})")
+        keep(page, path.with_stem(f"{path.stem}_end"))
 
 
 def figures(notebook):
@@ -136,9 +141,8 @@ def test_notebook_runs_whole_and_draws_its_figures(path, lab, page, screenshots)
     assert not errors, "\n".join(errors[0].traceback)
     assert [cell.execution_count for cell in code_cells(done)] == list(range(1, len(code_cells(done)) + 1))
 
-    show_whole(page)
+    keep_whole(page, screenshots / f"lab_{path.stem}.png")
     images = pictures(page, ".jp-OutputArea-output img")
-    keep(page, screenshots / f"lab_{path.stem}.png")
     assert len(images) == len(figures(done)) == len(figures(read(path))) > 0
     assert not not_drawn(images) and all(text.strip() for text in figures(done))
     assert not page.errors
