@@ -25,7 +25,7 @@ problem = $(shell \
 new_venv = $(if $(wildcard $1/.stamp),,$(if $(problem),$(error $(problem))))if test -e $1/.stamp; \
 	then rm $1/.stamp; else $(PYTHON) -m venv --clear $1; fi
 
-.PHONY: help run test test-fast lint test-backends test-colab faults notebooks full bench site site-links lock badges clean
+.PHONY: help run test test-fast lint test-backends test-colab test-browser faults notebooks full bench site site-links lock badges clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,13 @@ test-backends: .venv/.stamp .venv-backends/.stamp  ## run the model on JAX and o
 COLAB_PYTHONS = 3.12 3.13
 test-colab: .venv/.stamp  ## run each notebook alone as on Colab; one Python by COLAB_PYTHONS=3.13
 	COLAB_PYTHONS="$(COLAB_PYTHONS)" .venv/bin/python -m pytest -n 2 tests/colab.py $(ARGS)
+
+# With axe-core from npm and the system's Chromium. The longest tests first, and each process takes the next that is due.
+AXE = tests/browser/node_modules/.package-lock.json
+test-browser: .venv/.stamp $(AXE)  ## in a browser: notebooks in JupyterLab, the site by keyboard, phone and dark; screenshots
+	test -f site/_build/html/index.html || $(MAKE) site
+	KERAS_BACKEND=tensorflow .venv/bin/python -m pytest -n 2 --maxschedchunk=1 \
+		tests/browser/lab.py tests/browser/site_pages.py $(ARGS)
 
 faults: .venv/.stamp  ## for an hour: kill runs, run many at once, feed damaged files; fewer: ARGS="--kills 2 --runs 8 --record runs/faults.json"
 	KERAS_BACKEND=tensorflow .venv/bin/python tests/faults.py $(ARGS)
@@ -116,6 +123,11 @@ clean:  ## remove the environments and caches; data and runs stay
 	@$(call new_venv,.venv)
 	@.venv/bin/python $(PIP_INSTALL) --require-hashes -r requirements.lock
 	@.venv/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(AXE): tests/browser/package.json tests/browser/package-lock.json
+	$(if $(shell command -v npm),,$(error npm is not to be found; apt install npm))
+	npm ci --prefix tests/browser --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # --no-deps for the package itself: its TensorFlow is left out, so that Keras cannot fall back on it.

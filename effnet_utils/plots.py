@@ -153,7 +153,7 @@ def curves(per_epoch, title, final=None):
     right.set(xlabel="epoch", ylabel="accuracy (%)")
     right.legend(loc="lower right")
     for ax in (left, right):
-        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, min_n_ticks=1))
     return fig
 
 

@@ -44,16 +44,22 @@ def _expecting(source, printed):
     return cell
 
 
-def prepare(path, folder):
-    """Write a copy into ``folder``: parameters from overrides.yaml; after each exercise the verdict on the stub
-    (False) and on the folded solution put in its place (True), for nbval to compare; a last cell that notes the memory.
-
-    Returns its path.
-    """
+def with_small_values(path, folder):
+    """Write a copy into ``folder`` that has the parameters of overrides.yaml; returns its path."""
     target, values = folder / path.name, OVERRIDES[path.stem].get("parameters", {})
     if "output_dir" in papermill.inspect_notebook(str(path)):
         values = {**values, "output_dir": str(folder / "out")}
     papermill.execute_notebook(str(path), str(target), parameters=values, prepare_only=True, progress_bar=False)
+    return target
+
+
+def prepare(path, folder):
+    """Write a copy into ``folder``: small values; after each exercise the verdict on the stub (False) and on the
+    folded solution put in its place (True), for nbval to compare; a last cell that notes the memory.
+
+    Returns its path.
+    """
+    target = with_small_values(path, folder)
     notebook = read(target)
     for index, check, answer in reversed(solutions(notebook)):
         ask = "import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()):\n"

@@ -45,7 +45,8 @@ def by_name(lines):
 
 
 CORE = by_name(PROJECT["dependencies"])
-ALL = by_name(PROJECT["dependencies"] + EXTRAS["notebooks"] + EXTRAS["pretrained"] + EXTRAS["site"] + EXTRAS["dev"])
+NEEDED = ("notebooks", "pretrained", "site", "browser", "dev")
+ALL = by_name(PROJECT["dependencies"] + [line for name in NEEDED for line in EXTRAS[name]])
 
 
 def lock_entries():

@@ -295,6 +295,9 @@ def test_figures_show_what_they_are_given(tmp_path):
         "validation",
         "test, at the end",
     ]
+    one = plots.curves(history[:1], "t").axes[0]
+    low, high = one.get_xlim()
+    assert [tick for tick in one.get_xticks() if low <= tick <= high] == [1]  # epochs are whole
     counts = plots.confusion_counts(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
     assert counts.tolist() == [[1, 1], [0, 1]]
     texts = [text.get_text() for text in plots.confusion(counts, ["x", "y"], "t").axes[0].texts]

@@ -1,3 +1,6 @@
+// The theme expects the reader's choice of light and dark, and writes an error where there was none yet.
+document.documentElement.dataset.mode ||= "auto";
+
 // A formula that is wider than a phone scrolls; so that it does from the keyboard too, it must be able to have the focus.
 if (window.MathJax) {
   window.MathJax.startup = {
@@ -7,3 +10,14 @@ if (window.MathJax) {
       }),
   };
 }
+
+// The theme's buttons give up the focus when they are pressed; from the keyboard, the reader would lose the place.
+document.addEventListener(
+  "click",
+  (event) => {
+    const button = event.target.closest("button");
+    const byKeyboard = event.detail === 0;
+    setTimeout(() => byKeyboard && document.activeElement === document.body && button?.focus());
+  },
+  true,
+);

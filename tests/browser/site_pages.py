@@ -1,0 +1,223 @@
+"""The built site as a reader's browser shows it: every page whole and readable, search and keyboard at work.
+
+Needs site/_build/html; `make test-browser` makes it.
+"""
+
+import functools
+import http.server
+import threading
+from urllib.parse import urlsplit
+
+import pytest
+from looking import keep, not_drawn, pictures
+from notebook_copies import ROOT
+
+HTML = ROOT / "site" / "_build" / "html"
+PAGES = [path.relative_to(HTML).as_posix() for path in sorted(HTML.rglob("*.html")) if path.parent.name != "_static"]
+assert PAGES, f"no pages in {HTML}; make site"
+AXE = ROOT / "tests" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+KEPT = ("index.html", "results.html", "glossary.html", "notebooks/03_inverted_residual.html", "api/blocks.html")
+
+# What reaches beyond the right edge, unless a part around it scrolls or hides it.
+OVERFLOWING = """() => {
+    const held = element => {
+        for (let each = element.parentElement; each; each = each.parentElement) {
+            if (each !== document.body && getComputedStyle(each).overflowX !== "visible") return true;
+        }
+        return false;
+    };
+    const root = document.documentElement;
+    if (Math.max(root.scrollWidth, document.body.scrollWidth) <= root.clientWidth) return [];
+    const wide = [...document.querySelectorAll("body *")].filter(
+        each => each.getBoundingClientRect().right > root.clientWidth + 1 && !held(each));
+    return [`${root.scrollWidth} pixels wide: ` + wide.map(each => each.outerHTML.slice(0, 100)).join(" ... ")];
+}"""
+# Colours and places that are still on their way to where they will be.
+SETTLE = "() => document.getAnimations().forEach(each => each instanceof CSSTransition && each.finish())"
+FOCUSED = """() => {
+    const {tagName, className, innerText, href} = document.activeElement;
+    const {x, y, width, height} = document.activeElement.getBoundingClientRect();
+    return {tagName, className, text: innerText.trim().slice(0, 80), href: href || "", x, y, width, height};
+}"""
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        """Say nothing: what fails, the browser tells."""
+
+
+@pytest.fixture(scope="module")
+def address():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=HTML))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def page(browser):
+    """A tab for all tests; ``page.told`` collects what went wrong in it and what it asked of other machines."""
+    page = browser.new_page(reduced_motion="reduce")
+    page.told = []
+    page.on("pageerror", lambda error: page.told.append(f"error: {error}"))
+    page.on("console", lambda line: page.told.append(f"console: {line.text}") if line.type == "error" else None)
+    page.on("request", lambda request: page.told.extend(from_outside(request.url)))
+    yield page
+    page.close()
+
+
+def from_outside(url):
+    parts = urlsplit(url)
+    return [f"asks for {url}"] if parts.netloc and parts.hostname != "127.0.0.1" else []
+
+
+def visit(page, url, size=WIDE, scheme="light"):
+    page.told.clear()
+    page.set_viewport_size(size)
+    page.emulate_media(color_scheme=scheme)
+    page.goto(url, wait_until="load")
+
+
+def violations(page, scheme):
+    """What axe-core finds serious or critical, a line for each element."""
+    page.emulate_media(color_scheme=scheme)
+    page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
+    page.evaluate(SETTLE)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [
+        f"{scheme}, {rule['impact']}, {rule['id']}: {node['html'][:150]} {node['failureSummary']}"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+
+
+def problems(page, url, fault=""):
+    """What is wrong with a page, with the HTML of a fault put into it: a list of lines, empty when all is well."""
+    visit(page, url)
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    page.evaluate("html => document.querySelector('main').insertAdjacentHTML('beforeend', html)", fault)
+    images = pictures(page)
+    found = not_drawn(images) + [f"{each['source']}: no alt text" for each in images if not each["alt"]]
+    page.add_script_tag(path=AXE)
+    found += violations(page, "light") + violations(page, "dark")
+    page.set_viewport_size(PHONE)
+    return found + page.evaluate(OVERFLOWING) + page.told
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_whole_readable_and_asks_nothing_of_others(name, address, page):
+    found = problems(page, f"{address}/{name}")
+    assert not found, "\n".join([name, *found])
+
+
+def test_every_kind_of_fault_is_told(address, page):
+    faults = {
+        '<img src="none.png" alt="x">': "none.png: not drawn",
+        '<img src="_static/favicon.svg">': "favicon.svg: no alt text",
+        '<p style="color: #999; background: #aaa">faint</p>': "light, serious, color-contrast",
+        '<p style="width: 2000px">wide</p>': " pixels wide: ",
+        '<img src="https://none.example/x.png" alt="x">': "asks for https://none.example/x.png",
+        "<button></button>": "dark, critical, button-name",
+        '<img src="none.svg" alt="x">': "console: Failed to load resource",
+    }
+    found = "\n".join(problems(page, f"{address}/index.html", "".join(faults)))
+    assert [each for each in faults.values() if each not in found] == []
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_screenshots_are_kept(name, address, page, screenshots):
+    for scheme in ("light", "dark"):
+        for size, width in ((WIDE, "wide"), (PHONE, "phone")):
+            visit(page, f"{address}/{name}", size, scheme)
+            keep(page, screenshots / f"{name.removesuffix('.html').replace('/', '_')}_{scheme}_{width}.png")
+
+
+def focus(page):
+    page.evaluate(SETTLE)
+    return page.evaluate(FOCUSED)
+
+
+def is_visible(page):
+    """Whether the element with the focus lies in the window and looks different without it."""
+    at = focus(page)
+    size = page.viewport_size
+    box = {"x": max(at["x"] - 6, 0), "y": max(at["y"] - 6, 0)}
+    box["width"] = min(at["x"] + at["width"] + 6, size["width"]) - box["x"]
+    box["height"] = min(at["y"] + at["height"] + 6, size["height"]) - box["y"]
+    if min(box["width"], box["height"]) <= 0:
+        return False
+    with_focus = page.screenshot(clip=box)
+    element = page.evaluate_handle("document.activeElement")
+    element.evaluate("element => element.blur()")
+    page.evaluate(SETTLE)
+    without = page.screenshot(clip=box)
+    element.evaluate("element => element.focus({preventScroll: true, focusVisible: true})")
+    page.evaluate(SETTLE)
+    return with_focus != without
+
+
+def tab_to(page, wanted, limit=60):
+    """Press Tab until ``wanted`` holds of what has the focus; every stop on the way must show it."""
+    stops = []
+    for _ in range(limit):
+        page.keyboard.press("Tab")
+        stops.append(focus(page))
+        assert is_visible(page), f"the focus is not to be seen on {stops[-1]}"
+        if wanted(stops[-1]):
+            return stops[-1]
+    raise AssertionError(f"not reached by Tab: {[stop['text'] or stop['className'] for stop in stops]}")
+
+
+@pytest.mark.parametrize("name", ("index.html", "notebooks/03_inverted_residual.html", "api/blocks.html"))
+@pytest.mark.parametrize("scheme", ("light", "dark"))
+def test_keyboard_reaches_everything(name, scheme, address, page):
+    visit(page, f"{address}/{name}", scheme=scheme)
+    page.keyboard.press("Tab")
+    assert "skip" in focus(page)["text"].lower() and is_visible(page), focus(page)
+    tab_to(page, lambda stop: stop["text"] == "Search")
+    link = tab_to(page, lambda stop: stop["href"].endswith("/glossary.html"))
+    tab_to(page, lambda stop: "theme-switch-button" in stop["className"])
+    visit(page, f"{address}/{name}", scheme=scheme)
+    tab_to(page, lambda stop: stop["href"] == link["href"])
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/glossary.html")
+
+
+def test_skip_link_leads_to_the_text(address, page):
+    visit(page, f"{address}/index.html")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.querySelector('main').contains(document.activeElement)"), focus(page)
+
+
+def test_theme_is_chosen_by_keyboard_and_remembered(address, page):
+    visit(page, f"{address}/index.html")
+    theme = "document.documentElement.dataset.theme"
+    for chosen in ("dark", "light", "dark"):
+        tab_to(page, lambda stop: "theme-switch-button" in stop["className"])
+        page.keyboard.press("Enter")
+        while focus(page)["text"].lower() != chosen:
+            before = focus(page)
+            page.keyboard.press("ArrowDown")
+            assert focus(page) != before, f"no {chosen} in the menu of themes"
+        page.keyboard.press("Enter")
+        assert page.evaluate(theme) == chosen
+        visit(page, f"{address}/results.html")
+        assert page.evaluate(theme) == chosen
+    page.evaluate("localStorage.clear()")
+
+
+def test_search_by_keyboard_finds_depthwise(address, page):
+    visit(page, f"{address}/index.html")
+    tab_to(page, lambda stop: stop["text"] == "Search")
+    page.keyboard.press("Enter")
+    page.keyboard.type("depthwise")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html?q=depthwise*")
+    page.locator("#search-results li a").first.wait_for()
+    found = page.locator("#search-results li a").all_inner_texts()
+    assert any("inverted residual" in text for text in found), found
+    assert not page.told, page.told
