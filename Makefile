@@ -71,7 +71,8 @@ notebooks: .venv/.stamp  ## execute the notebooks and store them again, all but 
 full: .venv/.stamp  ## execute a long notebook with its defaults and store it: make full NB=07 ARGS="-p layout=cifar-fast"
 	$(if $(NB),,$(error name the notebook: make full NB=07))
 	.venv/bin/python notebooks/publish.py code $(NB)
-	.venv/bin/python -m effnet_utils run $(NB) -o runs/full/$(NB) --force $(ARGS)
+	rm -rf runs/full/$(NB)
+	.venv/bin/python -m effnet_utils run $(NB) -o runs/full/$(NB) $(ARGS)
 	.venv/bin/python notebooks/publish.py runs/full/$(NB)/$(NB)_*.ipynb
 
 # The file that BENCH names; empty without BENCH, or when there is none.

@@ -464,6 +464,7 @@ PARAMETERS = {
     "tune_limit": _number(int, 1),
     "tune_epochs": _number(int, 1),
     "repeats": _number(int, 1),
+    "rows": (str, lambda value: True, "names with spaces between"),
     "workers": _number(int, 1),
 }
 

@@ -1,13 +1,13 @@
 """Make the committed notebooks: the package's code taken over, executed, and cleaned of what tells of the machine.
 
-    python notebooks/publish.py          # all with short runs: every notebook but 07 to 09, 11 and 12
+    python notebooks/publish.py          # all with short runs: every notebook but 07 to 12
     python notebooks/publish.py 04       # one of them
     python notebooks/publish.py 07       # of this long one the cells that read records; the others keep their outputs
     python notebooks/publish.py code 07  # the package's code alone, before `make full` executes a long one
     python notebooks/publish.py runs/07_train_cifar10/20260101-120000/07_train_cifar10.ipynb   # store an executed copy
 
 Seconds and memory of each run go into records/benchmarks/notebooks.json, and from there into the notebook's first cell.
-07 and 08 run for half an hour or more, 09 and 11 take what 07 left, and 12 runs 07 several times: their committed
+07 and 08 run for half an hour or more, 09 and 11 take what 07 left, and 10 and 12 run 07 several times: their committed
 copies are taken from the runs whose records the texts quote.
 """
 
@@ -28,7 +28,7 @@ from effnet_utils import run_notebook
 
 HERE = Path(__file__).parent
 COSTS = HERE.parent / "records" / "benchmarks" / "notebooks.json"
-LONG = ("07", "08", "09", "11", "12")
+LONG = ("07", "08", "09", "10", "11", "12")
 # What TensorFlow's and LiteRT's C++ code says at start-up whatever the log level, and a kernel started by a kernel.
 STARTUP = re.compile(
     r"^(WARNING: All log messages|[IWE]0000 |To enable the following|INFO: Created TensorFlow Lite|fully_quantize: |"

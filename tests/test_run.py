@@ -206,11 +206,11 @@ def test_list_prints_every_parameter_with_type_default_and_help(capsys):
 
 
 def test_every_parameter_of_the_notebooks_that_run_has_a_rule_and_every_rule_a_parameter():
-    named = [notebook_parameters(find_notebook(number)) for number in ("07", "08", "09", "11", "12")]
+    named = [notebook_parameters(find_notebook(number)) for number in ("07", "08", "09", "10", "11", "12")]
     assert set().union(*named) == set(train.PARAMETERS)
 
 
-@pytest.mark.parametrize("number", ["07", "08", "09", "11", "12"])
+@pytest.mark.parametrize("number", ["07", "08", "09", "10", "11", "12"])
 def test_defaults_pass_their_own_checks(number):
     values = {name: row["default"] for name, row in notebook_parameters(find_notebook(number)).items()}
     assert train.check_parameters(values) == values
