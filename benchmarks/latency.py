@@ -6,8 +6,9 @@
 Ours with random weights, BatchNorm folded (effnet_utils.deploy) and exported to ONNX and LiteRT, against Keras's own
 ways of calling it and against the ONNX export of efficientnet-pytorch 0.7.1 (made in .venv-backends, by ``make
 .venv-backends/.stamp``): the same runtime, threads, size of image and number of classes. "not folded" shows what
-folding is worth where the runtime folds by itself. All are called in turn, forwards and backwards alternately; ratios
-are formed inside a round. Needs the extra "deploy".
+folding is worth where the runtime folds by itself, "no reshapes" what Keras's export leaves behind. In a round each is
+called ten times in a row; the order is turned round from one to the next, and ratios are formed inside a round. Needs
+the extra "deploy".
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import onnx
 import onnxruntime
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
@@ -31,6 +33,7 @@ from effnet_utils.deploy import fold_batch_norm
 
 PARAMETERS = 5_288_548
 THREADS = os.cpu_count()
+THEIRS = "efficientnet-pytorch, ONNX"
 # The package's own swish cannot be exported. efficientnet-pytorch fixes the padding for one size of image.
 EXPORT = """
 import sys, torch
@@ -49,6 +52,28 @@ def by_onnx(path):
     session = onnxruntime.InferenceSession(path, options)
     name = session.get_inputs()[0].name
     return lambda image: session.run(None, {name: image})[0]
+
+
+def drop_reshapes(path, target):
+    """Write the network without the gates' Reshapes: they give (n, channels, 1, 1) the shape it has, where Keras had
+    the channels last, but the runtime lays the maps out anew for each of them."""
+    network = onnx.load(path)
+    graph, instead, kept = network.graph, {}, []
+    shapes = {each.name: onnx.numpy_helper.to_array(each).tolist() for each in graph.initializer}
+    for node in graph.node:
+        for k, name in enumerate(node.input):
+            node.input[k] = instead.get(name, name)
+        if node.op_type == "Reshape" and shapes[node.input[1]][2:] == [1, 1]:
+            instead[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    used = {name for node in kept for name in node.input}
+    weights = [each for each in graph.initializer if each.name in used]
+    for field, values in ((graph.node, kept), (graph.initializer, weights)):
+        del field[:]
+        field.extend(values)
+    onnx.checker.check_model(network)
+    onnx.save(network, target)
 
 
 def by_litert(path):
@@ -74,6 +99,7 @@ def ways(model, folder, image):
         folded.export(folder / "ours.onnx", format="onnx", verbose=False)
         folded.export(folder / "ours.tflite", format="litert", verbose=False)
         model.export(folder / "plain.onnx", format="onnx", verbose=False)
+    drop_reshapes(folder / "ours.onnx", folder / "short.onnx")
     arguments = [BACKENDS_PYTHON, "-c", EXPORT, folder / "theirs.onnx", str(side), str(PARAMETERS)]
     subprocess.run(arguments, check=True, capture_output=True)
     compiled = tf.function(model, input_signature=[tf.TensorSpec((1, side, side, 3), tf.float32)])
@@ -82,28 +108,34 @@ def ways(model, folder, image):
         "model.predict": lambda image: model.predict(image, verbose=0),
         "tf.function": lambda image: compiled(tf.constant(image)).numpy(),
         "ONNX": by_onnx(folder / "ours.onnx"),
+        "ONNX, no reshapes": by_onnx(folder / "short.onnx"),
         "ONNX, not folded": by_onnx(folder / "plain.onnx"),
         "LiteRT": by_litert(folder / "ours.tflite"),
-        "efficientnet-pytorch, ONNX": lambda image: theirs(image.reshape(1, 3, side, side)),
+        THEIRS: lambda image: theirs(image.reshape(1, 3, side, side)),
     }
 
 
 def measure(calls, image, rounds):
-    """Milliseconds (rounds,) of each call, in turn; three rounds to warm up are not counted."""
+    """Milliseconds (rounds,) of each, in turn: the median of ten calls one after the other, after one to warm up."""
     spent = {name: [] for name in calls}
-    for k in range(rounds + 3):
+    for k in range(rounds):
         for name in list(calls)[:: 1 if k % 2 else -1]:
-            start = time.perf_counter()
+            time.sleep(0.1)  # until the threads of the one before no longer wait for work, busily
             calls[name](image)
-            spent[name].append(1000 * (time.perf_counter() - start))
-    return {name: np.array(values[3:]) for name, values in spent.items()}
+            ten = []
+            for _ in range(10):
+                start = time.perf_counter()
+                calls[name](image)
+                ten.append(1000 * (time.perf_counter() - start))
+            spent[name].append(np.median(ten))
+    return {name: np.array(values) for name, values in spent.items()}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true")
     tiny = parser.parse_args().tiny
-    side, rounds = (64, 3) if tiny else (224, 100)
+    side, rounds = (64, 3) if tiny else (224, 40)
     keras.utils.set_random_seed(0)
     # Logits: random weights make them so large that a softmax would hide any difference.
     model = efficientnet("b0", input_shape=(side, side, 3), classifier_activation=None)
@@ -121,6 +153,7 @@ def main():
         "largest_difference_of_largest_logit": differences,
         "milliseconds": {name: spread(values) for name, values in spent.items()},
         "ratio_to_onnx": {name: spread(values / spent["ONNX"]) for name, values in spent.items()},
+        "ratio_of_theirs": {name: spread(spent[THEIRS] / values) for name, values in spent.items()},
         "environment": records.environment() | {"onnxruntime": onnxruntime.__version__},
     }
     for name in calls:
