@@ -1,14 +1,15 @@
-"""Fine-tune all of EfficientNet-Lite0, from its ImageNet weights, on CIFAR-10 enlarged inside the graph: on a GPU.
+"""Fine-tune all of EfficientNet-Lite0, from its ImageNet weights, on CIFAR-10 enlarged inside the graph.
 
     export KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=.cache/jax
-    python benchmarks/finetune.py                # chooses the peak rate, then trains on 10,000 and on all images
+    python benchmarks/finetune.py                # on a GPU: chooses the rate, then trains on 10,000 and on all images
+    python benchmarks/finetune.py --side 128 --precision float32 --rates 5e-4 --amounts 0 --epochs 4   # on a CPU
     python benchmarks/finetune.py --tiny         # 200 images at 64 pixels, one epoch: shows that everything runs
 
 The rate is chosen by short runs on 10,000 images, measured on the 5,000 training images that are held out; then the
 test images are used once for each number of images and seed. All convolutions learn and no BatchNormalization does, as
 notebook 08 has it: AdamW, one cycle, label smoothing 0.1, images mirrored and moved by up to 2 pixels, bfloat16 with
-the classifier in float32. Writes <out>/finetune_lite0_<images>_rate<rate>_<test or validation>_seed<seed>.json; what
-has a record is not run again.
+the classifier in float32. Writes <out>/finetune_lite0_<side>px_<images>_rate<rate>_<split>_seed<seed>.json.
+What has a record is not run again, and a run that was stopped goes on after its last whole epoch.
 """
 
 import argparse
@@ -19,7 +20,11 @@ import keras
 from throughput import ROOT
 
 from effnet_utils import data, efficientnet, records, train
+from effnet_utils.checkpoints import Checkpoints
 from effnet_utils.transfer import on_upsampled, unfreeze
+
+CHECKPOINTS = ROOT / "runs" / "finetune"
+TINY = {"side": 64, "batch_size": 50, "choose_on": 100, "amounts": [200], "epochs": 1}
 
 
 def build(side):
@@ -32,8 +37,8 @@ def build(side):
     return keras.Model(features.input, logits), learning
 
 
-def run(given, rate, train_limit, epochs, evaluate_on, seed):
-    """One run; returns its record."""
+def run(given, name, rate, train_limit, epochs, evaluate_on, seed):
+    """One run; writes its record."""
     keras.utils.set_random_seed(seed)
     recipe, clock = train.Recipe(), records.Stopwatch()
     (images, labels), evaluated = data.load_cifar10(given.data_dir)
@@ -49,32 +54,40 @@ def run(given, rate, train_limit, epochs, evaluate_on, seed):
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
     learner.compile(optimizer, loss, metrics=["accuracy"])
-    lines, seconds = train.EpochLines(), {"setup": clock.lap()}
-    learner.fit(batches, epochs=epochs, verbose=0, callbacks=[lines])
-    seconds |= {"compile": lines.compile_seconds, "train": clock.lap() - lines.compile_seconds}
+    parameters = {
+        "variant": "lite0", "side": given.side, "learning_rate": rate, "epochs": epochs, "seed": seed,
+        "batch_size": given.batch_size, "train_limit": train_limit, "evaluate_on": evaluate_on,
+        "precision": keras.config.dtype_policy().name, "weights_that_learn": learning,
+    }  # fmt: skip
+    lines, folder = train.EpochLines(), CHECKPOINTS / name
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoints = Checkpoints(folder, learner, batches, lines, parameters)
+    done, seconds = checkpoints.start(resume=True), {"setup": clock.lap()}
+    callbacks = [lines, train.StopAtNaN(), checkpoints]
+    learner.fit(batches, epochs=epochs, initial_epoch=done, verbose=0, callbacks=callbacks)
+    clock.lap()
+    seconds |= {"compile": lines.compile_seconds, "train": sum(row["seconds"] for row in lines.per_epoch)}
     scores = train.evaluate(train.predict(net, evaluated[0]), evaluated[1])
     seconds["evaluate"] = clock.lap()
-    return {
-        "parameters": {
-            "variant": "lite0", "side": given.side, "learning_rate": rate, "epochs": epochs, "seed": seed,
-            "batch_size": given.batch_size, "train_limit": train_limit, "evaluate_on": evaluate_on,
-            "precision": keras.config.dtype_policy().name, "weights_that_learn": learning,
-        },
+    record = {
+        "parameters": parameters,
         "dataset": data.describe_dataset("cifar10", given.data_dir, n, len(evaluated[0])),
         "results": {f"{evaluate_on}_accuracy": scores.pop("accuracy"), **scores, "per_epoch": lines.per_epoch},
         "seconds": {key: round(value, 2) for key, value in seconds.items()},
         "environment": records.environment(),
         "notebook": "benchmarks/finetune.py",
-    }  # fmt: skip
+    }
+    records.write_record(given.out / f"{name}.json", record)
+    checkpoints.remove()
 
 
 def measured(given, rate, train_limit, epochs, evaluate_on, seed):
     """Accuracy of a run, from its record where there is one."""
-    name = f"finetune_lite0_{train_limit or 'all'}_rate{rate:g}_{evaluate_on}_seed{seed}"
+    name = f"finetune_lite0_{given.side}px_{train_limit or 'all'}_rate{rate:g}_{evaluate_on}_seed{seed}"
     path = given.out / f"{name}.json"
     if not path.is_file():
         print(name, flush=True)
-        records.write_record(path, run(given, rate, train_limit, epochs, evaluate_on, seed))
+        run(given, name, rate, train_limit, epochs, evaluate_on, seed)
         keras.backend.clear_session()
     record = json.loads(path.read_text())
     accuracy = record["results"][f"{evaluate_on}_accuracy"]
@@ -86,6 +99,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--rates", nargs="+", type=float, default=[2e-4, 5e-4, 1e-3], help="peak rates to choose from")
+    parser.add_argument("--choose-on", type=int, default=10_000, help="training images of the runs that choose")
     parser.add_argument("--amounts", nargs="+", type=int, default=[10_000, 0], help="training images; 0 is all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--epochs", type=int, default=6)
@@ -95,13 +109,13 @@ def main(arguments=None):
     parser.add_argument("--out", type=Path, default=ROOT / "records")
     parser.add_argument("--tiny", action="store_true")
     given = parser.parse_args(arguments)
-    choose_on, choose_epochs = 10_000, 3
     if given.tiny:
-        given.side, given.batch_size, given.amounts, given.epochs = 64, 50, [200], 1
-        choose_on, choose_epochs = 100, 1
+        vars(given).update(TINY)
     keras.config.set_dtype_policy(given.precision)
     given.out.mkdir(parents=True, exist_ok=True)
-    found = {rate: measured(given, rate, choose_on, choose_epochs, "validation", 0) for rate in given.rates}
+    found = {
+        rate: measured(given, rate, given.choose_on, min(3, given.epochs), "validation", 0) for rate in given.rates
+    }
     best = max(found, key=found.get)
     print(f"chosen on the held-out images: {best:g}")
     for train_limit in given.amounts:

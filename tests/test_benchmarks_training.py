@@ -2,13 +2,17 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import cifar_fixture
 import keras
 import pytest
 
+from effnet_utils import train
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import finetune  # noqa: E402
 import gpu  # noqa: E402
 import pilots  # noqa: E402
 
@@ -38,6 +42,40 @@ def test_a_gpu_run_writes_a_record_and_is_not_repeated(tmp_path, monkeypatch, ca
         assert path.stat().st_mtime_ns == written
     finally:
         keras.config.set_dtype_policy(before)
+
+
+@pytest.mark.slow
+def test_fine_tuning_chooses_a_rate_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch, capsys):
+    cifar_fixture.write_folder(tmp_path)
+    monkeypatch.setattr(finetune, "CHECKPOINTS", tmp_path / "checkpoints")
+    tiny = {"side": 32, "batch_size": 5, "choose_on": 10, "amounts": [0], "epochs": 2}
+    monkeypatch.setattr(finetune, "TINY", tiny)
+    arguments = ["--tiny", "--data-dir", str(tmp_path), "--out", str(tmp_path), "--precision", "float32", "--rates"]
+    finetune.main([*arguments, "1e-3", "1e-4"])
+    chosen = float(capsys.readouterr().out.split("chosen on the held-out images: ")[1].split()[0])
+    path = tmp_path / f"finetune_lite0_32px_all_rate{chosen:g}_test_seed0.json"
+    whole = json.loads(path.read_text())["results"]
+    assert [row["epoch"] for row in whole["per_epoch"]] == [1, 2]
+    assert len(list(tmp_path.glob("finetune_lite0_32px_10_rate*_validation_seed0.json"))) == 2
+    assert not list((tmp_path / "checkpoints").glob("*/*"))
+
+    path.unlink()
+    monkeypatch.setattr(train.EpochLines, "on_epoch_begin", interrupt_in_second)
+    with pytest.raises(KeyboardInterrupt):
+        finetune.main([*arguments, "1e-3", "1e-4"])
+    monkeypatch.undo()
+    monkeypatch.setattr(finetune, "CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.setattr(finetune, "TINY", tiny)
+    finetune.main([*arguments, "1e-3", "1e-4"])
+    assert "1 epochs are done" in capsys.readouterr().out
+    again = json.loads(path.read_text())["results"]
+    assert again["test_accuracy"] == whole["test_accuracy"] and abs(again["loss"] - whole["loss"]) < 1e-3
+
+
+def interrupt_in_second(lines, epoch, logs=None):
+    if epoch == 1:
+        raise KeyboardInterrupt
+    lines.started = time.perf_counter()
 
 
 def test_the_table_has_the_spread_of_the_seeds():
