@@ -48,6 +48,7 @@ def one_and_two(place):
     return results(*(start(place / f"on{devices}", devices=devices, frozen=frozen) for devices in (1, 2)))
 
 
+@pytest.mark.slow
 @spreads
 def test_two_devices_take_the_steps_of_one(one_and_two, capsys):
     one, two = (np.array(run["losses"]) for run in one_and_two)
@@ -57,11 +58,13 @@ def test_two_devices_take_the_steps_of_one(one_and_two, capsys):
     np.testing.assert_allclose(two, one, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @spreads
 def test_what_two_devices_trained_loads_on_one(one_and_two):
     assert [run["saved"] for run in one_and_two] == pytest.approx([0, 0], abs=1e-6)
 
 
+@pytest.mark.slow
 @spreads
 def test_two_devices_go_on_from_a_checkpoint(one_and_two, place):
     folder = shutil.copytree(place / "on2", place / "again")
@@ -76,6 +79,7 @@ def test_two_devices_go_on_from_a_checkpoint(one_and_two, place):
     assert len(losses[0]) == 10 and losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="JAX takes the statistics of the whole batch")
 def test_statistics_of_shares_change_the_loss_less_than_two_deviations_of_seeds(place, capsys):
     runs = [start(place / f"seed{seed}", seed=seed) for seed in (0, 1, 2)] + [start(place / "shares", devices=2)]
@@ -85,6 +89,7 @@ def test_statistics_of_shares_change_the_loss_less_than_two_deviations_of_seeds(
     assert 0 < abs(shares - np.mean(seeds)) < 2 * np.std(seeds, ddof=1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "jax", reason="JAX alone trains on several hosts")
 def test_two_processes_take_the_steps_of_one(one_and_two, place):
     with socket.socket() as free:
