@@ -39,8 +39,8 @@ def build(side):
     return keras.Model(features.input, logits), learning
 
 
-def run(given, name, rate, train_limit, epochs, evaluate_on, seed):
-    """One run; writes its record."""
+def run(given, path, rate, train_limit, epochs, evaluate_on, seed):
+    """One run; writes its record to ``path``."""
     keras.utils.set_random_seed(seed)
     recipe, clock = train.Recipe(), records.Stopwatch()
     (images, labels), evaluated = data.load_cifar10(given.data_dir)
@@ -61,9 +61,11 @@ def run(given, name, rate, train_limit, epochs, evaluate_on, seed):
         "batch_size": given.batch_size, "train_limit": train_limit, "evaluate_on": evaluate_on,
         "precision": keras.config.dtype_policy().name, "weights_that_learn": learning,
     }  # fmt: skip
-    lines, folder = train.EpochLines(), CHECKPOINTS / name
+    facts = data.describe_dataset("cifar10", given.data_dir, n, len(evaluated[0]))
+    lines, folder = train.EpochLines(), CHECKPOINTS / path.stem
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoints = Checkpoints(folder, learner, batches, lines, parameters)
+    identity = parameters | facts | {"backend": keras.backend.backend()}
+    checkpoints = Checkpoints(folder, learner, batches, lines, identity)
     done, seconds = checkpoints.start(resume=True), {"setup": clock.lap()}
     callbacks = [lines, train.StopAtNaN(), checkpoints]
     learner.fit(batches, epochs=epochs, initial_epoch=done, verbose=0, callbacks=callbacks)
@@ -73,13 +75,13 @@ def run(given, name, rate, train_limit, epochs, evaluate_on, seed):
     seconds["evaluate"] = clock.lap()
     record = {
         "parameters": parameters,
-        "dataset": data.describe_dataset("cifar10", given.data_dir, n, len(evaluated[0])),
+        "dataset": facts,
         "results": {f"{evaluate_on}_accuracy": scores.pop("accuracy"), **scores, "per_epoch": lines.per_epoch},
         "seconds": {key: round(value, 2) for key, value in seconds.items()},
         "environment": records.environment(),
         "notebook": "benchmarks/finetune.py",
     }
-    records.write_record(given.out / f"{name}.json", record)
+    records.write_record(path, record)
     checkpoints.remove()
 
 
@@ -89,7 +91,7 @@ def measured(given, rate, train_limit, epochs, evaluate_on, seed):
     path = given.out / f"{name}.json"
     if not path.is_file():
         print(name, flush=True)
-        run(given, name, rate, train_limit, epochs, evaluate_on, seed)
+        run(given, path, rate, train_limit, epochs, evaluate_on, seed)
         keras.backend.clear_session()
     record = json.loads(path.read_text())
     accuracy = record["results"][f"{evaluate_on}_accuracy"]
@@ -101,7 +103,6 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--rates", nargs="+", type=float, default=[2e-4, 5e-4, 1e-3], help="peak rates to choose from")
-    parser.add_argument("--choose-on", type=int, default=10_000, help="training images of the runs that choose")
     parser.add_argument("--amounts", nargs="+", type=int, default=[10_000, 0], help="training images; 0 is all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--epochs", type=int, default=6)
@@ -110,6 +111,7 @@ def main(arguments=None):
     parser.add_argument("--precision", default="mixed_bfloat16", choices=("mixed_bfloat16", "mixed_float16", "float32"))
     parser.add_argument("--out", type=Path, default=ROOT / "records")
     parser.add_argument("--tiny", action="store_true")
+    parser.set_defaults(choose_on=10_000)
     given = parser.parse_args(arguments)
     if given.tiny:
         vars(given).update(TINY)
