@@ -2,20 +2,25 @@
 
     export KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=.cache/jax   # on a GPU
     python benchmarks/finetune.py                # chooses the rate, then trains on 10,000 and on all images
-    python benchmarks/finetune.py --side 160 --precision float32 --rates 5e-4 --amounts 0 --epochs 5
+    python benchmarks/finetune.py --sides 160 --epochs 5 --precision float32 --rates 5e-4 --amounts 0
+    python benchmarks/finetune.py --sides 128 224 --epochs 7 --precision float32 --rates 5e-4 --amounts 0
     python benchmarks/finetune.py --tiny         # 200 images at 64 pixels, one epoch: shows that everything runs
 
-The second line is an hour's work for two CPU cores with TensorFlow, at the rate that the runs on a GPU had chosen.
+The third and fourth are one hour's and two hours' work for two CPU cores with TensorFlow, at the rate that the runs on
+a GPU had chosen. With several sides the images grow while the network learns: the epochs are shared evenly among them,
+the longer part to the smaller ("progressive learning", Tan and Le 2021, section 4.2).
 
 The rate is chosen by short runs on 10,000 images, measured on the 5,000 training images that are held out; then the
 test images are used once for each number of images and seed. All convolutions learn and no BatchNormalization does, as
 notebook 08 has it: AdamW, one cycle, label smoothing 0.1, images mirrored and moved by up to 2 pixels, bfloat16 with
-the classifier in float32. Writes <out>/finetune_lite0_<side>px_<images>_rate<rate>_<split>_seed<seed>.json.
-What has a record is not run again, and a run that was stopped goes on after its last whole epoch.
+the classifier in float32. Writes <out>/finetune_lite0_<sides>px_<images>_rate<rate>_<split>_seed<seed>.json, and
+the model to runs/finetune. What has a record is not run again, and a run that was stopped goes on after its last whole
+epoch.
 """
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 import keras
@@ -26,7 +31,7 @@ from effnet_utils.checkpoints import Checkpoints
 from effnet_utils.transfer import on_upsampled, unfreeze
 
 CHECKPOINTS = ROOT / "runs" / "finetune"
-TINY = {"side": 64, "batch_size": 50, "choose_on": 100, "amounts": [200], "epochs": 1}
+TINY = {"sides": [64], "batch_size": 50, "choose_on": 100, "amounts": [200], "epochs": 1}
 
 
 def build(side):
@@ -39,39 +44,53 @@ def build(side):
     return keras.Model(features.input, logits), learning
 
 
+def prepare(side, images, rate, steps):
+    """(learner at this side, number of weights that learn)."""
+    recipe = train.Recipe()
+    net, learning = build(side)
+    learner = train.Learner(net, images)
+    optimizer = keras.optimizers.AdamW(train.OneCycle(rate, steps, recipe.warmup), weight_decay=recipe.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+    learner.compile(optimizer, loss, metrics=["accuracy"])
+    return learner, learning
+
+
 def run(given, path, rate, train_limit, epochs, evaluate_on, seed):
     """One run; writes its record to ``path``."""
     keras.utils.set_random_seed(seed)
-    recipe, clock = train.Recipe(), records.Stopwatch()
+    clock, seconds = records.Stopwatch(), {"setup": 0.0}
     (images, labels), evaluated = data.load_cifar10(given.data_dir)
     if evaluate_on == "validation":
         held_out = len(images) - len(images) // 10
         evaluated = images[held_out:], labels[held_out:]
     n = train.images_to_train_on(len(images), train_limit, evaluate_on)
-    net, learning = build(given.side)
-    batches = train.Batches(labels[:n], given.batch_size, 10, recipe, seed)
-    steps = len(batches) * epochs
-    learner = train.Learner(net, images[:n])
-    optimizer = keras.optimizers.AdamW(train.OneCycle(rate, steps, recipe.warmup), weight_decay=recipe.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
-    learner.compile(optimizer, loss, metrics=["accuracy"])
-    parameters = {
-        "variant": "lite0", "side": given.side, "learning_rate": rate, "epochs": epochs, "seed": seed,
-        "batch_size": given.batch_size, "train_limit": train_limit, "evaluate_on": evaluate_on,
-        "precision": keras.config.dtype_policy().name, "weights_that_learn": learning,
-    }  # fmt: skip
+    batches = train.Batches(labels[:n], given.batch_size, 10, train.Recipe(), seed)
     facts = data.describe_dataset("cifar10", given.data_dir, n, len(evaluated[0]))
-    lines, folder = train.EpochLines(), CHECKPOINTS / path.stem
+    folder = CHECKPOINTS / path.stem
     folder.mkdir(parents=True, exist_ok=True)
-    identity = parameters | facts | {"backend": keras.backend.backend()}
-    checkpoints = Checkpoints(folder, learner, batches, lines, identity)
-    done, seconds = checkpoints.start(resume=True), {"setup": clock.lap()}
-    callbacks = [lines, train.StopAtNaN(), checkpoints]
-    learner.fit(batches, epochs=epochs, initial_epoch=done, verbose=0, callbacks=callbacks)
-    clock.lap()
+    for part, side in enumerate(given.sides, start=1):
+        learner, learning = prepare(side, images[:n], rate, len(batches) * epochs)
+        parameters = {
+            "variant": "lite0", "side": given.sides[-1], "sides": given.sides, "learning_rate": rate, "epochs": epochs,
+            "seed": seed, "batch_size": given.batch_size, "train_limit": train_limit, "evaluate_on": evaluate_on,
+            "precision": keras.config.dtype_policy().name, "weights_that_learn": learning,
+        }  # fmt: skip
+        identity = parameters | facts | {"backend": keras.backend.backend()}
+        lines = train.EpochLines()
+        checkpoints = Checkpoints(folder, learner, batches, lines, identity)
+        # No weight depends on the side: the network of the next side goes on from the last one's checkpoint.
+        done, until = checkpoints.start(resume=True), math.ceil(part * epochs / len(given.sides))
+        seconds["setup"] += clock.lap()
+        if done < until:
+            callbacks = [lines, train.StopAtNaN(), checkpoints]
+            learner.fit(batches, epochs=until, initial_epoch=done, verbose=0, callbacks=callbacks)
+        clock.lap()
     seconds |= {"compile": lines.compile_seconds, "train": sum(row["seconds"] for row in lines.per_epoch)}
-    scores = train.evaluate(train.predict(net, evaluated[0]), evaluated[1])
+    learner.net.save(CHECKPOINTS / f"{path.stem}.keras")
+    plain, mirrored = (train.predict(learner.net, seen) for seen in (evaluated[0], evaluated[0][:, :, ::-1]))
+    scores = train.evaluate(plain, evaluated[1])
+    scores["flip_averaged_accuracy"] = train.evaluate((plain + mirrored) / 2, evaluated[1])["accuracy"]
     seconds["evaluate"] = clock.lap()
     record = {
         "parameters": parameters,
@@ -87,7 +106,8 @@ def run(given, path, rate, train_limit, epochs, evaluate_on, seed):
 
 def measured(given, rate, train_limit, epochs, evaluate_on, seed):
     """Accuracy of a run, from its record where there is one."""
-    name = f"finetune_lite0_{given.side}px_{train_limit or 'all'}_rate{rate:g}_{evaluate_on}_seed{seed}"
+    sides = "-".join(map(str, given.sides))
+    name = f"finetune_lite0_{sides}px_{train_limit or 'all'}_rate{rate:g}_{evaluate_on}_seed{seed}"
     path = given.out / f"{name}.json"
     if not path.is_file():
         print(name, flush=True)
@@ -106,7 +126,7 @@ def main(arguments=None):
     parser.add_argument("--amounts", nargs="+", type=int, default=[10_000, 0], help="training images; 0 is all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--side", type=int, default=224, help="pixels that images are enlarged to")
+    parser.add_argument("--sides", nargs="+", type=int, default=[224], help="pixels that images are enlarged to")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--precision", default="mixed_bfloat16", choices=("mixed_bfloat16", "mixed_float16", "float32"))
     parser.add_argument("--out", type=Path, default=ROOT / "records")

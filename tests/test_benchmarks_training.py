@@ -47,16 +47,18 @@ def test_a_gpu_run_writes_a_record_and_is_not_repeated(tmp_path, monkeypatch, ca
 def test_fine_tuning_chooses_a_rate_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch, capsys):
     cifar_fixture.write_folder(tmp_path)
     monkeypatch.setattr(finetune, "CHECKPOINTS", tmp_path / "checkpoints")
-    tiny = {"side": 32, "batch_size": 5, "choose_on": 10, "amounts": [0], "epochs": 2}
+    tiny = {"sides": [32, 64], "batch_size": 5, "choose_on": 10, "amounts": [0], "epochs": 2}
     monkeypatch.setattr(finetune, "TINY", tiny)
     arguments = ["--tiny", "--data-dir", str(tmp_path), "--out", str(tmp_path), "--precision", "float32", "--rates"]
     finetune.main([*arguments, "1e-3", "1e-4"])
     chosen = float(capsys.readouterr().out.split("chosen on the held-out images: ")[1].split()[0])
-    path = tmp_path / f"finetune_lite0_32px_all_rate{chosen:g}_test_seed0.json"
+    path = tmp_path / f"finetune_lite0_32-64px_all_rate{chosen:g}_test_seed0.json"
     whole = json.loads(path.read_text())["results"]
     assert [row["epoch"] for row in whole["per_epoch"]] == [1, 2]
-    assert len(list(tmp_path.glob("finetune_lite0_32px_10_rate*_validation_seed0.json"))) == 2
+    assert len(list(tmp_path.glob("finetune_lite0_32-64px_10_rate*_validation_seed0.json"))) == 2
     assert not list((tmp_path / "checkpoints").glob("*/*"))
+    assert (tmp_path / "checkpoints" / f"{path.stem}.keras").is_file()
+    assert whole["flip_averaged_accuracy"] in (0, 0.25, 0.5, 0.75, 1)
 
     path.unlink()
     begin = train.EpochLines.on_epoch_begin
