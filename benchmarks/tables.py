@@ -71,6 +71,30 @@ def result(record, last):
     ]  # fmt: skip
 
 
+def transfer():
+    """Lite0 from ImageNet's weights on all training images: a linear classifier, then fine-tuning."""
+    titles = ("what learns", "side of the images", "device", "test accuracy", "averaged over mirror images", "time", "")
+    name = "transfer_lite0_seed0"
+    linear, rows = records.read_record(name), []
+    side = f"{linear['parameters']['resolution_used']} pixels"
+    rows.append(tuned("a linear classifier on fixed features", side, linear, sum(linear["seconds"].values()), name))
+    for name, record in records.read_records("finetune_lite0_*px_all_*_test_*").items():
+        given = record["parameters"]
+        sides = f"{' to '.join(map(str, given.get('sides', [given['side']])))} pixels"
+        what = f"all convolutions, {given['epochs']} epochs"
+        rows.append(tuned(what, sides, record, record["seconds"]["train"], name))
+    source = linear["dataset"]["source"]
+    return f"On the {linear['dataset']['n_train']:,} training images of the {source}.\n\n{table(titles, rows)}"
+
+
+def tuned(what, sides, record, seconds, name):
+    found, flipped = record["results"], record["results"].get("flip_averaged_accuracy")
+    return [
+        what, sides, device(record["environment"]), f"{100 * found['test_accuracy']:.2f} %",
+        NOT_MEASURED if flipped is None else f"{100 * flipped:.2f} %", f"{seconds / 60:.1f} min", linked(name),
+    ]  # fmt: skip
+
+
 def speed():
     """Throughput on a CPU: ours against each of the others."""
     record = records.read_record("benchmarks/throughput_cpu")
@@ -90,6 +114,19 @@ def speed():
 def spread(row, digits):
     low, middle, high = (format(row[key], digits) for key in ("quartile_1", "median", "quartile_3"))
     return f"{middle} ({low} to {high})"
+
+
+def latency():
+    """One image at a time: the ways to ask a trained network."""
+    record = records.read_record("benchmarks/latency_cpu")
+    rows = [
+        [name, spread(row, ".1f"), spread(record["ratio_to_onnx"][name], ".2f")]
+        for name, row in record["milliseconds"].items()
+    ]
+    titles = ("", "milliseconds", "÷ ONNX")
+    where = f"{device(record['environment'])}; median (quartiles) of {record['rounds']} rounds"
+    what = f"One image, B0 at 224 pixels, on {where}; {linked('benchmarks/latency_cpu')}, `make bench BENCH=latency`."
+    return f"{what}\n\n{table(titles, rows)}"
 
 
 def cost():
@@ -133,7 +170,7 @@ def faults():
     return f"{where}\n\n{table(('fault', 'tried', 'survived'), rows)}"
 
 
-BLOCKS = {function.__name__: function for function in (results, speed, cost, start, faults)}
+BLOCKS = {function.__name__: function for function in (results, transfer, speed, latency, cost, start, faults)}
 
 
 def filled(text):
