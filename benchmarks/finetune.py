@@ -8,7 +8,7 @@
 
 The third and fourth are one hour's and two hours' work for two CPU cores with TensorFlow, at the rate that the runs on
 a GPU had chosen. With several sides the images grow while the network learns: the epochs are shared evenly among them,
-the longer part to the smaller ("progressive learning", Tan and Le 2021, section 4.2).
+the longer part to the smaller ("progressive learning", Tan and Le 2021, section 4).
 
 The rate is chosen by short runs on 10,000 images, measured on the 5,000 training images that are held out; then the
 test images are used once for each number of images and seed. All convolutions learn and no BatchNormalization does, as
