@@ -6,11 +6,13 @@ from pathlib import Path
 
 import cifar_fixture
 import keras
+import numpy as np
 import pytest
 
 from effnet_utils import train
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import exact_pixels  # noqa: E402
 import finetune  # noqa: E402
 import gpu  # noqa: E402
 import pilots  # noqa: E402
@@ -76,6 +78,19 @@ def test_fine_tuning_chooses_a_rate_and_goes_on_where_it_was_stopped(tmp_path, m
     assert "1 epochs are done" in capsys.readouterr().out
     again = json.loads(path.read_text())["results"]
     assert again["test_accuracy"] == whole["test_accuracy"] and abs(again["loss"] - whole["loss"]) < 1e-3
+
+
+def test_one_model_on_two_kinds_of_pixels(tmp_path):
+    layers = [keras.layers.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(10)]
+    model = keras.Sequential(layers)
+    model.layers[-1].set_weights([np.zeros((3072, 10)), np.eye(10)[3]])  # says 3 whatever it sees
+    labels = np.array([3, 3, 1, 3, 5])
+    images = np.full((5, 32, 32, 3), 100, np.uint8)
+    found = exact_pixels.compare(model, (images + 2, labels), (images[:4], labels[:4]))
+    assert found["mirror"]["test_accuracy"] == found["exact"]["test_accuracy"] == 0.75
+    assert found["pixels"]["mean_absolute_difference"] == 2
+    with pytest.raises(ValueError, match="different labels"):
+        exact_pixels.compare(model, (images, labels), (images[:4], labels[1:]))
 
 
 def test_the_table_has_the_spread_of_the_seeds():
