@@ -84,7 +84,25 @@ def transfer():
         what = f"all convolutions, {given['epochs']} epochs"
         rows.append(tuned(what, sides, record, record["seconds"]["train"], name))
     source = linear["dataset"]["source"]
-    return f"On the {linear['dataset']['n_train']:,} training images of the {source}.\n\n{table(titles, rows)}"
+    what = f"On the {linear['dataset']['n_train']:,} training images of the {source}."
+    return "\n\n".join([what, table(titles, rows), *map(pixels, records.read_records("benchmarks/exact_pixels_*"))])
+
+
+def pixels(name):
+    """What the mirror's pixels cost a network."""
+    record = records.read_record(name)
+    mirror, exact = (record["results"][kind] for kind in ("mirror", "exact"))
+    share, exact_share = (
+        f"{100 * row['test_accuracy']:.1f} ± {100 * row['two_errors']:.1f} %" for row in (mirror, exact)
+    )
+    sides = record["model"].split("_")[2].removesuffix("px").replace("-", " to ")
+    count = f"{record['datasets']['exact']['n_test']:,}"
+    return (
+        f"The network of the run at {sides} pixels, on the first {count} test images: {share} with the mirror's "
+        f"pixels, {exact_share} with the exact pixels of CIFAR-10, which it never learnt from. Right with the mirror's "
+        f"only: {mirror['right_only_here']}, with the exact only: {exact['right_only_here']}; {linked(name)}, "
+        "`python benchmarks/exact_pixels.py`."
+    )
 
 
 def tuned(what, sides, record, seconds, name):
