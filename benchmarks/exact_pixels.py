@@ -2,8 +2,9 @@
 
     python benchmarks/exact_pixels.py runs/finetune/NAME.keras --exact-dir DIR
 
-DIR holds ``cifar-10-batches-py`` with exact pixels: the official files, or the first images of each of them. The model is
-one that fine-tuning kept or that 07 wrote. Nothing is chosen by these figures. Writes <out>/exact_pixels_<NAME>.json.
+DIR holds ``cifar-10-batches-py`` with exact pixels: the official files, or the first images of each of them. The model
+is one that fine-tuning kept or that 07 wrote. Nothing is chosen by these figures. Writes
+<out>/exact_pixels_<NAME>.json.
 """
 
 import argparse
