@@ -3,7 +3,7 @@
     python benchmarks/exact_pixels.py runs/finetune/NAME.keras --exact-dir DIR
 
 DIR holds ``cifar-10-batches-py`` with exact pixels: the official files, or the first images of each of them. The model
-is one that fine-tuning kept or that 07 wrote. Nothing is chosen by these figures. Writes
+is one that ``finetune.py`` kept; NAME is that of its record. Nothing is chosen by these figures. Writes
 <out>/exact_pixels_<NAME>.json.
 """
 
@@ -19,6 +19,11 @@ from throughput import ROOT
 from effnet_utils import data, records, train
 
 
+def by_chance(a, b):
+    """How probable it is that a + b tosses of a coin fall at least as unevenly as a to b."""
+    return min(1, 2 * sum(math.comb(a + b, k) for k in range(max(a, b), a + b + 1)) / 2 ** (a + b))
+
+
 def compare(model, mirror, exact):
     """Test accuracy on both kinds of pixels, with two standard errors of a share, of the images that both have."""
     (theirs, labels), (ours, same) = exact, (part[: len(exact[1])] for part in mirror)
@@ -32,6 +37,7 @@ def compare(model, mirror, exact):
         alone = int((right[kind] & ~right[other]).sum())
         found[kind] = {"test_accuracy": accuracy, "two_errors": round(error, 4), "right_only_here": alone}
         print(f"{kind:6} pixels, {len(labels)} test images: {accuracy:.2%} ± {error:.2%}, {alone} right only here")
+    found["by_chance"] = round(by_chance(*(row["right_only_here"] for row in found.values())), 4)
     apart = np.abs(theirs.astype(float) - ours)
     found["pixels"] = {"mean_absolute_difference": round(float(apart.mean()), 3)}
     return found

@@ -24,6 +24,7 @@ import math
 from pathlib import Path
 
 import keras
+import pilots
 from throughput import ROOT
 
 from effnet_utils import data, efficientnet, records, train
@@ -60,17 +61,13 @@ def run(given, path, rate, train_limit, epochs, evaluate_on, seed):
     """One run; writes its record to ``path``."""
     keras.utils.set_random_seed(seed)
     clock, seconds = records.Stopwatch(), {"setup": 0.0}
-    (images, labels), evaluated = data.load_cifar10(given.data_dir)
-    if evaluate_on == "validation":
-        held_out = len(images) - len(images) // 10
-        evaluated = images[held_out:], labels[held_out:]
-    n = train.images_to_train_on(len(images), train_limit, evaluate_on)
-    batches = train.Batches(labels[:n], given.batch_size, 10, train.Recipe(), seed)
-    facts = data.describe_dataset("cifar10", given.data_dir, n, len(evaluated[0]))
+    (images, labels), evaluated = pilots.load(given.data_dir, train_limit, evaluate_on)
+    batches = train.Batches(labels, given.batch_size, 10, train.Recipe(), seed)
+    facts = data.describe_dataset("cifar10", given.data_dir, len(images), len(evaluated[0]))
     folder = CHECKPOINTS / path.stem
     folder.mkdir(parents=True, exist_ok=True)
     for part, side in enumerate(given.sides, start=1):
-        learner, learning = prepare(side, images[:n], rate, len(batches) * epochs)
+        learner, learning = prepare(side, images, rate, len(batches) * epochs)
         parameters = {
             "variant": "lite0", "side": given.sides[-1], "sides": given.sides, "learning_rate": rate, "epochs": epochs,
             "seed": seed, "batch_size": given.batch_size, "train_limit": train_limit, "evaluate_on": evaluate_on,
@@ -88,9 +85,9 @@ def run(given, path, rate, train_limit, epochs, evaluate_on, seed):
         clock.lap()
     seconds |= {"compile": lines.compile_seconds, "train": sum(row["seconds"] for row in lines.per_epoch)}
     learner.net.save(CHECKPOINTS / f"{path.stem}.keras")
-    plain, mirrored = (train.predict(learner.net, seen) for seen in (evaluated[0], evaluated[0][:, :, ::-1]))
-    scores = train.evaluate(plain, evaluated[1])
-    scores["flip_averaged_accuracy"] = train.evaluate((plain + mirrored) / 2, evaluated[1])["accuracy"]
+    probabilities = train.predict(learner.net, evaluated[0])
+    scores = train.evaluate(probabilities, evaluated[1])
+    scores["flip_averaged_accuracy"] = pilots.flip_averaged(learner.net, probabilities, evaluated)
     seconds["evaluate"] = clock.lap()
     record = {
         "parameters": parameters,

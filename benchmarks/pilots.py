@@ -76,6 +76,22 @@ def differences(name):
     return {key: value for part in name.split("+") for key, value in PILOTS[part].items()}
 
 
+def load(data_dir, train_limit, evaluate_on):
+    """((images, labels) to train on, (images, labels) to evaluate on): of the test images, or of the held-out ones."""
+    (images, labels), evaluated = data.load_cifar10(data_dir)
+    if evaluate_on == "validation":
+        held_out = len(images) - len(images) // 10
+        evaluated = images[held_out:], labels[held_out:]
+    n = train.images_to_train_on(len(images), train_limit, evaluate_on)
+    return (images[:n], labels[:n]), evaluated
+
+
+def flip_averaged(model, probabilities, evaluated):
+    """Accuracy of the probabilities averaged with those of the mirrored images."""
+    images, labels = evaluated
+    return train.evaluate((probabilities + train.predict(model, images[:, :, ::-1])) / 2, labels)["accuracy"]
+
+
 def run(changes, seed, data_dir, *, epochs=EPOCHS, train_limit=TRAIN_LIMIT, evaluate_on="validation"):
     """One training run.
 
@@ -93,16 +109,12 @@ def run(changes, seed, data_dir, *, epochs=EPOCHS, train_limit=TRAIN_LIMIT, eval
     keras.utils.set_random_seed(seed)
     recipe = train.Recipe(**changes)
     clock = records.Stopwatch()
-    (images, labels), evaluated = data.load_cifar10(data_dir)
-    if evaluate_on == "validation":
-        held_out = len(images) - len(images) // 10
-        evaluated = images[held_out:], labels[held_out:]
-    n_train = train.images_to_train_on(len(images), train_limit, evaluate_on)
+    (images, labels), evaluated = load(data_dir, train_limit, evaluate_on)
     LAYOUTS["pilot"] = strides
     model = efficientnet("b0", layout="pilot", classes=10, classifier_activation=None, **recipe.builder())
-    batches = train.Batches(labels[:n_train], batch_size, 10, recipe, seed)
+    batches = train.Batches(labels, batch_size, 10, recipe, seed)
     steps = len(batches) * epochs
-    learner = train.prepare(model, images[:n_train], recipe, rate, steps)
+    learner = train.prepare(model, images, recipe, rate, steps)
     chosen = optimizer(train.OneCycle(rate, steps, recipe.warmup))
     chosen.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     learner.compile(chosen, learner.loss, metrics=["accuracy"], jit_compile=learner.jit_compile)
@@ -113,7 +125,6 @@ def run(changes, seed, data_dir, *, epochs=EPOCHS, train_limit=TRAIN_LIMIT, eval
     probabilities = train.predict(model, evaluated[0])
     scores = train.evaluate(probabilities, evaluated[1])
     seconds["evaluate"] = clock.lap()
-    both = (probabilities + train.predict(model, evaluated[0][:, :, ::-1])) / 2
     return {
         "parameters": {
             "strides": strides, "learning_rate": rate, "overrides": changes,
@@ -121,10 +132,10 @@ def run(changes, seed, data_dir, *, epochs=EPOCHS, train_limit=TRAIN_LIMIT, eval
             "epochs": epochs, "batch_size": batch_size, "train_limit": train_limit, "evaluate_on": evaluate_on,
             "seed": seed, "precision": keras.config.dtype_policy().name,
         },
-        "dataset": data.describe_dataset("cifar10", data_dir, n_train, len(evaluated[0])),
+        "dataset": data.describe_dataset("cifar10", data_dir, len(images), len(evaluated[0])),
         "results": {
             f"{evaluate_on}_accuracy": scores["accuracy"], "loss": scores["loss"], "per_class": scores["per_class"],
-            "flip_averaged_accuracy": train.evaluate(both, evaluated[1])["accuracy"], "per_epoch": lines.per_epoch,
+            "flip_averaged_accuracy": flip_averaged(model, probabilities, evaluated), "per_epoch": lines.per_epoch,
         },
         "seconds": {key: round(value, 2) for key, value in seconds.items()},
         "environment": records.environment(),

@@ -80,7 +80,7 @@ def test_fine_tuning_chooses_a_rate_and_goes_on_where_it_was_stopped(tmp_path, m
     assert again["test_accuracy"] == whole["test_accuracy"] and abs(again["loss"] - whole["loss"]) < 1e-3
 
 
-def test_one_model_on_two_kinds_of_pixels(tmp_path):
+def test_one_model_on_two_kinds_of_pixels():
     layers = [keras.layers.Input((32, 32, 3)), keras.layers.Flatten(), keras.layers.Dense(10)]
     model = keras.Sequential(layers)
     model.layers[-1].set_weights([np.zeros((3072, 10)), np.eye(10)[3]])  # says 3 whatever it sees
@@ -89,6 +89,7 @@ def test_one_model_on_two_kinds_of_pixels(tmp_path):
     found = exact_pixels.compare(model, (images + 2, labels), (images[:4], labels[:4]))
     assert found["mirror"]["test_accuracy"] == found["exact"]["test_accuracy"] == 0.75
     assert found["pixels"]["mean_absolute_difference"] == 2
+    assert found["by_chance"] == 1 and exact_pixels.by_chance(0, 3) == exact_pixels.by_chance(3, 0) == 2 / 8
     with pytest.raises(ValueError, match="different labels"):
         exact_pixels.compare(model, (images, labels), (images[:4], labels[1:]))
 
