@@ -60,57 +60,58 @@ def statistics_of(group):
 
 
 def result(record, last):
-    given, found, facts = record["parameters"], record["results"], record["dataset"]
+    given, facts = record["parameters"], record["dataset"]
     source = {"toy": "toy set"}.get(facts["name"], "CIFAR-10" if facts["official"] else facts["source"])
-    flipped = found.get("flip_averaged_accuracy")
-    return [
-        source, f"`{given.get('layout') or given['pilot']}`", str(given["epochs"]), str(given["batch_size"]),
-        device(record["environment"]), f"{100 * found['test_accuracy']:.2f} %",
-        NOT_MEASURED if flipped is None else f"{100 * flipped:.2f} %", f"{record['seconds']['train'] / 60:.1f} min",
-        last,
-    ]  # fmt: skip
+    layout = f"`{given.get('layout') or given['pilot']}`"
+    how = reached(record, record["seconds"]["train"])
+    return [source, layout, str(given["epochs"]), str(given["batch_size"]), *how, last]
+
+
+def reached(record, seconds):
+    """Cells: device, test accuracy, that averaged over mirror images, minutes."""
+    found = record["results"]
+    accuracies = [found["test_accuracy"], found.get("flip_averaged_accuracy")]
+    shares = [NOT_MEASURED if share is None else f"{100 * share:.2f} %" for share in accuracies]
+    return [device(record["environment"]), *shares, f"{seconds / 60:.1f} min"]
 
 
 def transfer():
     """Lite0 from ImageNet's weights on all training images: a linear classifier, then fine-tuning."""
     titles = ("what learns", "side of the images", "device", "test accuracy", "averaged over mirror images", "time", "")
     name = "transfer_lite0_seed0"
-    linear, rows = records.read_record(name), []
-    side = f"{linear['parameters']['resolution_used']} pixels"
-    rows.append(tuned("a linear classifier on fixed features", side, linear, sum(linear["seconds"].values()), name))
-    for name, record in records.read_records("finetune_lite0_*px_all_*_test_*").items():
-        given = record["parameters"]
-        sides = f"{' to '.join(map(str, given.get('sides', [given['side']])))} pixels"
-        what = f"all convolutions, {given['epochs']} epochs"
-        rows.append(tuned(what, sides, record, record["seconds"]["train"], name))
-    source = linear["dataset"]["source"]
-    what = f"On the {linear['dataset']['n_train']:,} training images of the {source}."
-    return "\n\n".join([what, table(titles, rows), *map(pixels, records.read_records("benchmarks/exact_pixels_*"))])
+    linear = records.read_record(name)
+    side, how = f"{linear['parameters']['resolution_used']} pixels", reached(linear, sum(linear["seconds"].values()))
+    rows = [["a linear classifier on fixed features", side, *how, linked(name)]]
+    tuned = records.read_records("finetune_lite0_*px_all_*_test_*")
+    for name, record in tuned.items():
+        what = f"all convolutions, {record['parameters']['epochs']} epochs"
+        rows.append([what, sides(record), *reached(record, record["seconds"]["train"]), linked(name)])
+    what = f"On the {linear['dataset']['n_train']:,} training images of the {linear['dataset']['source']}."
+    compared = records.read_records("benchmarks/exact_pixels_*")
+    notes = [pixels(name, record, tuned[record["model"]]) for name, record in compared.items()]
+    return "\n\n".join([what, table(titles, rows), *notes])
 
 
-def pixels(name):
-    """What the mirror's pixels cost a network."""
-    record = records.read_record(name)
+def sides(record):
+    """Of a fine-tuning's images. The first record has one side only."""
+    given = record["parameters"]
+    return f"{' to '.join(map(str, given.get('sides', [given['side']])))} pixels"
+
+
+def pixels(name, record, run):
+    """What the mirror's pixels cost the network of a run."""
     mirror, exact = (record["results"][kind] for kind in ("mirror", "exact"))
     share, exact_share = (
         f"{100 * row['test_accuracy']:.1f} ± {100 * row['two_errors']:.1f} %" for row in (mirror, exact)
     )
-    sides = record["model"].split("_")[2].removesuffix("px").replace("-", " to ")
     count = f"{record['datasets']['exact']['n_test']:,}"
     return (
-        f"The network of the run at {sides} pixels, on the first {count} test images: {share} with the mirror's "
+        f"The network of the run at {sides(run)}, on the first {count} test images: {share} with the mirror's "
         f"pixels, {exact_share} with the exact pixels of CIFAR-10, which it never learnt from. Right with the mirror's "
-        f"only: {mirror['right_only_here']}, with the exact only: {exact['right_only_here']}; {linked(name)}, "
+        f"only: {mirror['right_only_here']}, with the exact only: {exact['right_only_here']} (as uneven by chance "
+        f"alone: {100 * record['results']['by_chance']:.1f} % of the time); {linked(name)}, "
         "`python benchmarks/exact_pixels.py`."
     )
-
-
-def tuned(what, sides, record, seconds, name):
-    found, flipped = record["results"], record["results"].get("flip_averaged_accuracy")
-    return [
-        what, sides, device(record["environment"]), f"{100 * found['test_accuracy']:.2f} %",
-        NOT_MEASURED if flipped is None else f"{100 * flipped:.2f} %", f"{seconds / 60:.1f} min", linked(name),
-    ]  # fmt: skip
 
 
 def speed():
