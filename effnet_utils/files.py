@@ -1,0 +1,94 @@
+"""Paths, checksums, files written whole or not at all, and the files that ship with the package."""
+
+import hashlib
+import json
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+# How the names of files begin that are being written.
+PARTIAL = ".partial-"
+
+
+def project_path(path):
+    """An absolute path; relative ones count from the repository's root when there is one, else from the working folder."""
+    path = Path(path).expanduser()
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "effnet_utils" / "files.py").is_file() and (folder / "pyproject.toml").is_file():
+            return folder / path
+    return here / path
+
+
+def check_sha256(path, expected, name, remedy):
+    """Raise ValueError where a file is not the published one; the message calls it ``name`` and ends in ``remedy``."""
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != expected:
+        digests = f"its SHA-256 is {found}, expected {expected}"
+        raise ValueError(f"{name} is not the published file (truncated or altered): {digests}. {remedy}")
+
+
+@contextmanager
+def atomic_write(path):
+    """A file that is there whole or not at all: written under another name, and renamed when all is on the disk.
+
+    Args:
+        path: of the file; one that is there is replaced.
+
+    Yields:
+        The file, open for bytes.
+    """
+    path = Path(path)
+    file = tempfile.NamedTemporaryFile(dir=path.parent, prefix=PARTIAL, delete=False)
+    try:
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # A temporary file is private; this one may be read by everybody who may read the folder.
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+    except BaseException:
+        os.unlink(file.name)
+        raise
+
+
+def shipped_folders():
+    """(records, data): in an installed package both are inside it, in a checkout beside it."""
+    inside = Path(__file__).parent / "_data"
+    if inside.is_dir():
+        return inside / "records", inside
+    checkout = Path(__file__).parents[1]
+    return checkout / "records", checkout / "data"
+
+
+def photographs():
+    """The photographs that ship with the project; data/README.md names their makers and licences.
+
+    Returns:
+        dict {name: Path of a JPEG file}.
+    """
+    _, data = shipped_folders()
+    return {path.stem: path for path in sorted(data.glob("photos/*.jpg"))}
+
+
+def read_published(table):
+    """A table of published figures, as ``data/published.json`` holds it.
+
+    Args:
+        table: name, e.g. "imagenet_v5" (the paper's table 2 in its fifth version).
+
+    Returns:
+        dict: ``source`` (full citation), ``where`` (table or section), ``columns`` (meaning and unit of each), ``rows``
+        (dict of dicts, by model).
+
+    Raises:
+        KeyError: no such table; lists those there are.
+    """
+    _, data = shipped_folders()
+    published = json.loads((data / "published.json").read_text(encoding="utf-8"))
+    tables = published["tables"]
+    if table not in tables:
+        raise KeyError(f"there is no table {table!r}; tables: {', '.join(tables)}")
+    return {**tables[table], "source": published["sources"][tables[table]["source"]]}
