@@ -9,8 +9,8 @@ _HOME = {
     "blocks": ("BlockArgs", "inverted_residual_block", "mbconv_block", "se_block", "swish"),
     "scaling": ("VARIANTS", "compound_coefficients", "count_macs", "round_filters", "round_repeats"),
     "model": ("B0_BLOCKS", "LAYOUTS", "efficientnet", "endpoints"),
-    "data": ("load_cifar10", "load_toy"),
-    "run": ("run_notebook",),
+    "datasets": ("load_cifar10", "load_toy"),
+    "experiments.run": ("run_notebook",),
 }
 __all__ = [name for names in _HOME.values() for name in names]
 

@@ -1,6 +1,6 @@
 import sys
 
-from effnet_utils.run import main
+from effnet_utils.experiments.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -35,8 +35,6 @@ def figure(rows=1, columns=1, size=(6.4, 3.6)):
 
     Returns:
         (matplotlib Figure, Axes or array of Axes).
-
-    Copy with: STYLE, COLORS.
     """
     mpl.rcParams.update(STYLE)
     # Not through pyplot: nothing is kept open, and no figure is shown twice.
@@ -54,8 +52,6 @@ def show(fig, alt, path=None):
 
     Raises:
         ValueError: ``alt`` is empty.
-
-    Copy with: nothing.
     """
     from IPython.display import Image, display
 
@@ -80,12 +76,11 @@ def image_grid(images, columns, titles=None, row_labels=None, title=None):
 
     Returns:
         matplotlib Figure.
-
-    Copy with: figure.
     """
     rows = -(-len(images) // columns)
     height = 0.62 * rows if titles is None else 1.05 * rows
-    fig, axes = figure(rows, columns, (0.62 * columns + 0.9 if titles is None else 1.15 * columns, height + 0.4))
+    width = 0.62 * columns + 0.9 if titles is None else 1.15 * columns
+    fig, axes = figure(rows, columns, (width, height + 0.4))
     axes = np.atleast_1d(axes).reshape(rows, columns)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
@@ -103,25 +98,24 @@ def image_grid(images, columns, titles=None, row_labels=None, title=None):
 
 
 def stages(rows, title):
-    """The maps that a network computes, drawn as boxes from left to right.
+    """The feature maps that a network computes, drawn as boxes from left to right.
 
     Args:
-        rows: list of (name, height of the map in pixels, channels).
+        rows: list of (name, height of the feature map in pixels, channels).
         title: str.
 
     Returns:
-        matplotlib Figure; a box's height is the map's side, its width grows with the channels.
-
-    Copy with: figure, COLORS.
+        matplotlib Figure; a box is as high as the feature map, and its width grows with the channels.
     """
     fig, ax = figure(size=(7.2, 2.9))
-    left, tallest = 0.0, max(side for _, side, _ in rows)
-    for index, (name, side, channels) in enumerate(rows):
+    left = 0.0
+    tallest = max(size for _, size, _ in rows)
+    for index, (name, size, channels) in enumerate(rows):
         width = 3.0 + channels**0.5 / 2.5
         center = left + width / 2
-        ax.bar(center, side, width, -side / 2, color=COLORS[5], edgecolor=COLORS[0], alpha=0.35 + 0.05 * index)
+        ax.bar(center, size, width, -size / 2, color=COLORS[5], edgecolor=COLORS[0], alpha=0.35 + 0.05 * index)
         ax.text(center, tallest / 2 + 0.03 * tallest, name, ha="center", va="bottom", fontsize=9)
-        ax.text(center, -tallest / 2 - 0.03 * tallest, f"{side}×{side}\n×{channels}", ha="center", va="top", fontsize=8)
+        ax.text(center, -tallest / 2 - 0.03 * tallest, f"{size}×{size}\n×{channels}", ha="center", va="top", fontsize=8)
         left += width + 2.6
     ax.set(xlim=(-1, left), ylim=(-0.82 * tallest, 0.68 * tallest), title=title)
     ax.set_axis_off()
@@ -138,8 +132,6 @@ def curves(per_epoch, title, final=None):
 
     Returns:
         matplotlib Figure.
-
-    Copy with: figure, COLORS.
     """
     fig, (left, right) = figure(1, 2, (7.2, 3.0))
     epochs = [row["epoch"] for row in per_epoch]
@@ -157,36 +149,24 @@ def curves(per_epoch, title, final=None):
     return fig
 
 
-def confusion_counts(labels, predicted, classes):
-    """How often each class was taken for each: int (classes, classes), row = true class, column = predicted.
-
-    Copy with: nothing.
-    """
-    counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (labels, predicted), 1)
-    return counts
-
-
 def confusion(counts, names, title):
-    """Which class is taken for which.
+    """Which class is predicted as which.
 
     Args:
-        counts: int (classes, classes), as from ``confusion_counts``.
+        counts: int (classes, classes), as from ``evaluation.confusion_counts``.
         names: the classes' names.
         title: str.
 
     Returns:
         matplotlib Figure; cells below half a percent stay empty.
-
-    Copy with: figure.
     """
-    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     fig, ax = figure(size=(6.0, 5.2))
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    for (row, column), share in np.ndenumerate(shares):
-        if share >= 0.5:
-            color = "white" if share > 55 else "black"
-            ax.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=8, color=color)
+    ax.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+    for (row, column), value in np.ndenumerate(percent):
+        if value >= 0.5:
+            color = "white" if value > 55 else "black"
+            ax.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color=color)
     ticks = range(len(names))
     ax.set(title=title, yticks=ticks, yticklabels=names, xlabel="predicted (% of the true class)", ylabel="true")
     ax.set_xticks(ticks, names, rotation=45, ha="right")
@@ -204,8 +184,6 @@ def bars(names, values, title, xlabel):
 
     Returns:
         matplotlib Figure.
-
-    Copy with: figure.
     """
     order = np.argsort(values)
     fig, ax = figure(size=(6.4, 0.28 * len(names) + 0.9))
@@ -226,13 +204,12 @@ def forest(rows, title, xlabel):
 
     Returns:
         matplotlib Figure, with a line at zero.
-
-    Copy with: figure, COLORS.
     """
     order = sorted(rows, key=lambda name: np.mean(rows[name]))
     fig, ax = figure(size=(6.8, 0.26 * len(rows) + 1.0))
     for place, name in enumerate(order):
-        values, mean = rows[name], np.mean(rows[name])
+        values = rows[name]
+        mean = np.mean(values)
         ax.plot([min(values), max(values)], [place, place], color=COLORS[5], linewidth=3, solid_capstyle="butt")
         ax.plot(values, [place] * len(values), "o", color=COLORS[0], markersize=4)
         ax.plot(mean, place, "D", color=COLORS[1], markersize=6)

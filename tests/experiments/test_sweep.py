@@ -6,7 +6,6 @@ import os
 import nbformat
 import pytest
 from cluster import records, sweep_and_lose_a_node
-
 from effnet_utils.run import main
 from effnet_utils.sweep import read_grid
 

@@ -9,10 +9,10 @@ import sys
 import nbformat
 import papermill
 import pytest
-
-from effnet_utils import run_notebook, train
 from effnet_utils.records import PARTIAL
 from effnet_utils.run import find_notebook, main, notebook_parameters, parse_value
+
+from effnet_utils import run_notebook, train
 
 
 @pytest.fixture(autouse=True)

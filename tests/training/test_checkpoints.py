@@ -7,9 +7,9 @@ import sys
 import keras
 import numpy as np
 import pytest
+from effnet_utils.checkpoints import Checkpoints, _unsealed
 
 from effnet_utils import efficientnet, records, train
-from effnet_utils.checkpoints import Checkpoints, _unsealed
 
 pytestmark = pytest.mark.slow
 

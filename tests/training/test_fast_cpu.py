@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from effnet_utils.fast_cpu import accelerate
 
 from effnet_utils import efficientnet, load_toy
-from effnet_utils.fast_cpu import accelerate
 
 pytestmark = pytest.mark.slow
 

@@ -1,12 +1,10 @@
 """A faster training step for TensorFlow on a CPU: the same network and weights, four operations computed otherwise.
 
-Keras computes BatchNormalization's statistics, its output and all their gradients as a chain of elementwise operations,
-each of which reads and writes whole maps; on a CPU that, not the arithmetic, is most of a step. XLA would fuse the
-chains but is slow on convolutions there. Only the training step is affected: prediction, saving and every other device
-use the network itself.
+Keras computes BatchNormalization's statistics, its output and all their gradients as a chain of elementwise
+operations, each of which reads and writes whole feature maps; on a CPU that, not the arithmetic, is most of a step. XLA
+would fuse the chains but is slow on convolutions there. Only the training step is affected: prediction, saving and every
+other device use the network itself.
 """
-
-import math
 
 import keras
 import numpy as np
@@ -14,22 +12,40 @@ import numpy as np
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
+    ANY_SHAPE = tf.TensorSpec(None, tf.float32)
 
-def accelerate(net):
+    # Compiled by XLA, which is fast where nothing is convolved. Traced once for all shapes.
+    @tf.function(jit_compile=True, input_signature=[ANY_SHAPE])
+    def _swish_forward(x):
+        return x * tf.sigmoid(x)
+
+    @tf.function(jit_compile=True, input_signature=[ANY_SHAPE, ANY_SHAPE])
+    def _swish_backward(x, upstream):
+        s = tf.sigmoid(x)
+        return upstream * s * (1 + x * (1 - s))
+
+    @tf.custom_gradient
+    def _swish(x):
+        def gradient(upstream):
+            return tf.ensure_shape(_swish_backward(x, upstream), x.shape)
+
+        return tf.ensure_shape(_swish_forward(x), x.shape), gradient
+
+
+def accelerate(network):
     """The network for training: itself, or on TensorFlow's CPU a graph of the same layers with faster operations.
 
     Args:
-        net: ``keras.Model`` as ``efficientnet`` builds it.
+        network: ``keras.Model`` as ``efficientnet`` builds it.
 
     Returns:
-        ``keras.Model`` with the weights of ``net`` (shared, not copied), the same outputs and gradients up to rounding.
-
-    Copy with: this whole module.
+        ``keras.Model`` with the weights of ``network`` (shared, not copied) and, up to rounding, the same outputs and
+        gradients.
     """
     tensorflow = keras.backend.backend() == "tensorflow"
-    if not tensorflow or net.compute_dtype != "float32" or tf.config.list_logical_devices("GPU"):
-        return net
-    return keras.models.clone_model(net, clone_function=_faster)
+    if not tensorflow or network.compute_dtype != "float32" or tf.config.list_logical_devices("GPU"):
+        return network
+    return keras.models.clone_model(network, clone_function=_faster)
 
 
 def _faster(layer):
@@ -63,36 +79,25 @@ class _FusedBatchNormalization(_Wrapper):
         y, mean, variance = tf.compat.v1.nn.fused_batch_norm(inputs, bn.gamma.value, bn.beta.value, epsilon=bn.epsilon)
         # TensorFlow divides by n - 1 in the variance that it returns, Keras by n.
         n = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], tf.float32)
-        for moving, found in ((bn.moving_mean, mean), (bn.moving_variance, variance * (n - 1) / n)):
-            moving.assign(moving * bn.momentum + found * (1 - bn.momentum))
+        variance = variance * (n - 1) / n
+        bn.moving_mean.assign(bn.moving_mean * bn.momentum + mean * (1 - bn.momentum))
+        bn.moving_variance.assign(bn.moving_variance * bn.momentum + variance * (1 - bn.momentum))
         return y
 
 
 class _Swish(_Wrapper):
-    """Swish and its gradient, each one pass over the map, compiled by XLA, which is fast where nothing is convolved."""
+    """Swish and its gradient, each one pass over the feature map."""
 
     def call(self, x):
-        @tf.function(jit_compile=True)
-        def forward(x):
-            return x * tf.sigmoid(x)
-
-        @tf.function(jit_compile=True)
-        def backward(x, upstream):
-            s = tf.sigmoid(x)
-            return upstream * s * (1 + x * (1 - s))
-
-        @tf.custom_gradient
-        def swish(x):
-            return forward(x), lambda upstream: backward(x, upstream)
-
-        return swish(x)
+        return _swish(x)
 
 
 class _PointwiseConv2D(_Wrapper):
     """A 1x1 convolution as the matrix product that it is."""
 
     def call(self, x):
-        conv, shape = self.layer, x.shape[1:3]
+        conv = self.layer
+        shape = x.shape[1:3]
         kernel = tf.reshape(conv.kernel.value, (-1, conv.filters))
         y = tf.matmul(tf.reshape(x, (-1, x.shape[3])), kernel)
         y = tf.nn.bias_add(y, conv.bias.value) if conv.use_bias else y
@@ -100,30 +105,32 @@ class _PointwiseConv2D(_Wrapper):
 
 
 class _SmallDepthwiseConv2D(_Wrapper):
-    """A depthwise convolution on a map that is smaller than the kernel as one matrix product for each channel.
+    """A depthwise convolution on a feature map that is smaller than the kernel as one matrix product for each channel.
 
     On 4x4 pixels the matrix has 16 rows and 16 columns, each entry a weight of the kernel or 0 (a Toeplitz matrix).
     TensorFlow's own gradient with respect to the kernel takes several times as long as the rest.
     """
 
     def call(self, x):
-        sides, channels = x.shape[1:3], x.shape[3]
-        (rows, row_fits), (columns, column_fits) = map(_taps, sides, self.layer.kernel_size, self.layer.strides)
+        conv = self.layer
+        height, width, channels = x.shape[1:]
+        rows, row_fits = _taps(height, conv.kernel_size[0], conv.strides[0])
+        columns, column_fits = _taps(width, conv.kernel_size[1], conv.strides[1])
         # [input row, input column, output row, output column], then [input pixel, output pixel]
-        index = rows[:, None, :, None] * self.layer.kernel_size[1] + columns[:, None, :]
+        index = rows[:, None, :, None] * conv.kernel_size[1] + columns[:, None, :]
         fits = row_fits[:, None, :, None] & column_fits[:, None, :]
-        shape = math.prod(sides), -1
-        kernel = tf.reshape(self.layer.kernel.value, (-1, channels))
+        shape = (height * width, -1)
+        kernel = tf.reshape(conv.kernel.value, (-1, channels))
         matrices = tf.gather(kernel, index.reshape(shape)) * fits.reshape(*shape, 1).astype(np.float32)
-        y = tf.einsum("nic,ioc->noc", tf.reshape(x, (-1, *shape[:1], channels)), matrices)
+        y = tf.einsum("nic,ioc->noc", tf.reshape(x, (-1, height * width, channels)), matrices)
         return tf.reshape(y, (-1, rows.shape[1], columns.shape[1], channels))
 
 
-def _taps(side, size, stride):
-    """For input place i and output place o of a line: the kernel's element between them, and whether there is one."""
-    outputs = -(-side // stride)
+def _taps(length, size, stride):
+    """The kernel's element between input position i and output position o, and whether there is one: [i, o]."""
+    outputs = -(-length // stride)
     # "same" padding: what is odd goes to the end.
-    before = max((outputs - 1) * stride + size - side, 0) // 2
-    taps = np.arange(side)[:, None] - np.arange(outputs) * stride + before
+    before = max((outputs - 1) * stride + size - length, 0) // 2
+    taps = np.arange(length)[:, None] - np.arange(outputs) * stride + before
     fits = (taps >= 0) & (taps < size)
     return np.where(fits, taps, 0), fits

@@ -1,0 +1,1 @@
+"""Notebooks as experiments: parameters, runs, sweeps and their records."""

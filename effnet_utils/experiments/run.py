@@ -1,0 +1,159 @@
+"""Run a notebook with checked parameters.
+
+papermill only warns about a parameter that the notebook does not have, and takes a value of any type. Here both end
+the run before a kernel starts.
+"""
+
+import ast
+import sys
+import tempfile
+from pathlib import Path
+
+from effnet_utils.files import project_path
+
+TIME_LIMIT = 4 * 3600
+PACKAGE = Path(__file__).resolve().parents[1]
+TYPES = {"bool": bool, "int": int, "float": float, "str": str}
+
+
+def run_notebook(number_or_path, parameters=None, output_dir="", *, force=False, time_limit=TIME_LIMIT):
+    """Execute a notebook and keep the executed copy beside the files that it writes.
+
+    Args:
+        number_or_path: "07" (a notebook of this checkout) or the path of a notebook.
+        parameters: dict of values for the notebook's parameters.
+        output_dir: folder for the results; "" makes ``runs/<notebook>/<date and time>``.
+        force: bool, replace a record that the folder already holds.
+        time_limit: int, seconds that one cell may take.
+
+    Returns:
+        Path of the executed notebook.
+
+    Raises:
+        ValueError: a parameter is unknown, of the wrong type or out of its range, or the folder cannot be used; the
+            message is one line that names the parameter, what was given and what is allowed.
+        papermill.PapermillExecutionError: a cell raised an error; the executed copy shows it.
+    """
+    import papermill
+
+    from effnet_utils.experiments.records import RunFolder
+
+    path = find_notebook(number_or_path)
+    changes = check(path, parameters or {})
+    if changes.get("resume") and not output_dir:
+        raise ValueError("resume is True, which needs the folder of the run to continue: give it by -o (output_dir)")
+    record = project_path(output_dir) / "record.json"
+    if output_dir and force and record.is_file():
+        record.unlink()
+    folder = RunFolder(output_dir, path.stem).path
+    if "output_dir" in declared(path):
+        changes["output_dir"] = str(folder)
+    target = folder / path.name
+    with tempfile.TemporaryDirectory(prefix="effnet-") as sockets:
+        papermill.execute_notebook(
+            str(path),
+            str(target),
+            parameters=changes,
+            # Relative paths mean the checkout that the notebook is in; one that came with the package is in none.
+            cwd=str(Path.cwd() if PACKAGE in path.parents else path.parent),
+            kernel_name="python3",
+            kernel_manager_class=_kernel_manager(sockets),
+            progress_bar=False,
+            execution_timeout=time_limit,
+            stdout_file=sys.stdout,
+        )
+    return target
+
+
+def find_notebook(number_or_path):
+    """The path of a notebook, given its path or its number. Raises ValueError when there is none.
+
+    Numbers are looked for in the checkout that holds the working folder, beside the package, and inside the installed
+    package, which contains 07.
+    """
+    path = Path(number_or_path)
+    if path.suffix == ".ipynb" and path.is_file():
+        return path.resolve()
+    known = []
+    for folder in (project_path("notebooks"), PACKAGE.parent / "notebooks", PACKAGE / "_data" / "notebooks"):
+        found = sorted(folder.glob(f"{number_or_path}_*.ipynb"))
+        if len(found) == 1:
+            return found[0]
+        known = known or [path.name.split("_")[0] for path in sorted(folder.glob("*_*.ipynb"))]
+    known = ", ".join(known) or "none here"
+    raise ValueError(f"notebook {str(number_or_path)!r} not found; give a path, or one of: {known}")
+
+
+def declared(path):
+    """The parameters that a notebook declares in its tagged cell: dict name -> (type, default, help), in its order."""
+    import papermill
+
+    found = {}
+    for name, row in papermill.inspect_notebook(str(path)).items():
+        found[name] = (TYPES[row["inferred_type_name"]], ast.literal_eval(row["default"]), row["help"])
+    return found
+
+
+def notebook_parameters(path):
+    """The parameters of a notebook, a subclass of ``parameters.Parameters``."""
+    from effnet_utils.experiments.parameters import parameters_of
+
+    return parameters_of(path.stem, declared(path))
+
+
+def check(path, given):
+    """The values that differ from a notebook's defaults, when all of them together are allowed.
+
+    Args:
+        path: of the notebook.
+        given: dict name -> value; old spellings of names are understood.
+
+    Returns:
+        dict name -> value.
+
+    Raises:
+        ValueError: as ``run_notebook``.
+    """
+    model = notebook_parameters(path)
+    given = {model.present_name(name): value for name, value in given.items()}
+    if "output_dir" in given:
+        raise ValueError("output_dir is set by the runner's own argument (-o), not as a parameter")
+    defaults = {name: default for name, (_, default, _) in declared(path).items()}
+    values = dict(model.read(defaults | given))
+    return {name: value for name, value in values.items() if value != defaults[name]}
+
+
+def explain(error, path, time_limit=TIME_LIMIT):
+    """What ended a run, in one line; None for an error that is not known here.
+
+    Args:
+        error: the exception that ``run_notebook`` raised.
+        path: of the notebook.
+        time_limit: int, as given to ``run_notebook``.
+    """
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill import PapermillExecutionError
+
+    if isinstance(error, PapermillExecutionError):
+        return f"cell {error.exec_count} of {path.name} raised {error.ename}: {error.evalue}"
+    if isinstance(error, CellTimeoutError):
+        return f"a cell of {path.name} took longer than {time_limit} s (--time-limit)"
+    if isinstance(error, DeadKernelError):
+        return f"the kernel of {path.name} died; the usual cause is that memory ran out"
+    if isinstance(error, (OSError, ValueError)):
+        return str(error)
+    return None
+
+
+def _kernel_manager(sockets):
+    """Kernels that talk through files of their own: of those that start at the same time, some would find that another
+    has taken their TCP port (papermill's issue 511)."""
+    from jupyter_client.manager import AsyncKernelManager
+
+    class KernelManager(AsyncKernelManager):
+        def __init__(self, **options):
+            # Windows has no sockets in files.
+            own = {} if sys.platform == "win32" else {"transport": "ipc", "ip": str(Path(sockets) / "kernel")}
+            super().__init__(**options, **own)
+
+    return KernelManager

@@ -1,0 +1,177 @@
+"""Many runs of a notebook, several at a time, each a process of its own: ``python -m effnet_utils sweep grid.yaml``."""
+
+import hashlib
+import itertools
+import json
+import re
+from concurrent.futures import FIRST_COMPLETED, wait
+from pathlib import Path
+
+from effnet_utils.experiments.records import RunFolder
+from effnet_utils.experiments.run import check, declared, find_notebook, notebook_parameters
+from effnet_utils.experiments.workers import LOG, LocalWorkers, RayWorkers
+
+KEYS = ("notebook", "parameters", "grid", "seeds")
+
+
+def read_grid(path):
+    """The runs that a grid file asks for.
+
+    Args:
+        path: of a YAML file with the keys ``grid`` (parameter: list of values; all combinations are run), ``seeds``
+            (list), ``parameters`` (of every run) and ``notebook`` ("07"); each may be missing.
+
+    Returns:
+        Path of the notebook, dict {name: parameters}; a name depends on nothing but the run's parameters.
+
+    Raises:
+        ValueError: no such file, not of this form, or a run's parameters are not what the notebook takes.
+    """
+    axes, fixed, notebook = _parts(path)
+    model = notebook_parameters(notebook)
+    allowed = [name for name in declared(notebook) if name not in ("output_dir", "resume")]
+    unknown = [name for name in [*fixed, *axes] if model.present_name(name) not in allowed]
+    if unknown:
+        raise ValueError(f"{path}: {', '.join(unknown)} cannot be set; allowed: {', '.join(allowed)}")
+    runs = {}
+    for values in itertools.product(*axes.values()):
+        run = {**fixed, **dict(zip(axes, values, strict=True))}
+        # An object in YAML stands for the JSON text that the notebook takes.
+        run = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in run.items()}
+        check(notebook, run)
+        runs[_run_name(notebook, axes, run)] = run
+    return notebook, runs
+
+
+def _parts(path):
+    """({parameter: list of values}, {parameter: value}, Path of the notebook) of a grid file."""
+    import yaml
+
+    try:
+        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if not isinstance(given, dict) or not set(given) <= set(KEYS):
+        raise ValueError(f"{path} holds {given!r:.200}; expected the keys {', '.join(KEYS)}")
+    axes = given.get("grid") or {}
+    fixed = given.get("parameters") or {}
+    if not isinstance(axes, dict) or not isinstance(fixed, dict):
+        raise ValueError(f"{path}: grid is {axes!r:.100} and parameters {fixed!r:.100}; expected names with values")
+    if "seeds" in given:
+        axes = {**axes, "seed": given["seeds"]}
+    for name, values in axes.items():
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"{path}: {name} is {values!r}; expected a list of values")
+    return axes, fixed, find_notebook(str(given.get("notebook", "07")))
+
+
+def _run_name(notebook, axes, run):
+    varied = "_".join(f"{name}-{run[name]}" for name in axes)
+    readable = re.sub(r"[^\w.-]+", "", varied)[:80]
+    digest = hashlib.sha256(json.dumps([notebook.stem, run], sort_keys=True).encode()).hexdigest()[:6]
+    return f"{readable}_{digest}" if readable else digest
+
+
+def run_sweep(grid, output_dir, workers=0, ray=""):
+    """Run all of a grid that has no record yet. A run that failed is tried once more, after the others.
+
+    Args:
+        grid: path of the grid file, as in ``read_grid``.
+        output_dir: folder for the runs' folders; given again, the runs that are done are skipped.
+        workers: int, runs at a time; 0 is one for each GPU, or one. Each has its own part of the cores, or its GPU.
+        ray: address of a Ray cluster to run on, such as "auto"; ``workers`` has no meaning then.
+
+    Returns:
+        dict {name: last line of its log, and the log's path} of the runs that failed twice.
+
+    Raises:
+        ValueError: as ``read_grid``; ``output_dir`` is in use or cannot be written to; there is no such cluster.
+    """
+    from rich.live import Live
+
+    notebook, runs = read_grid(grid)
+    with RunFolder(output_dir, "sweep") as folder:
+        out = folder.path
+        waiting = {name: (notebook, values) for name, values in runs.items() if read_run(out / name) is None}
+        print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them done before", flush=True)
+        failed = {}
+        with Live(_table(out, runs, failed), refresh_per_second=1) as live:
+            for name, record, line in run_many(waiting, out, workers, ray):
+                if record is None:
+                    failed[name] = f"{line} ({out / name / LOG})"
+                live.update(_table(out, runs, failed))
+    return failed
+
+
+def run_many(runs, output_dir, workers=0, ray=""):
+    """Run notebooks, several at a time. A run that leaves no record is tried once more, after the others.
+
+    Args:
+        runs: dict {name: (Path of the notebook, parameters)}.
+        output_dir: Path for the runs' folders, one for each name.
+        workers, ray: as in ``run_sweep``.
+
+    Yields:
+        (name, its record or None, last line of its log), as each is done.
+    """
+    pool = RayWorkers(ray) if ray else LocalWorkers(workers)
+    tried = set()
+    try:
+        running = {pool.submit(*runs[name], output_dir / name): name for name in runs}
+        while running:
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                name = running.pop(future)
+                record = read_run(output_dir / name)
+                if record is None and name not in tried:
+                    tried.add(name)
+                    running[pool.submit(*runs[name], output_dir / name)] = name
+                else:
+                    yield name, record, str(future.exception() or future.result())
+    finally:
+        pool.close()
+
+
+def read_run(folder):
+    """The record that a run left in its folder, or None."""
+    path = folder / "record.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _table(out, runs, failed):
+    """Of each combination but for the seed: runs done, seconds of training, accuracy and its range."""
+    from rich.table import Table
+
+    table = Table("run", "done", "failed", "training (s)", "accuracy", "lowest to highest")
+    for title, names in _without_seeds(runs).items():
+        records = [record for name in names if (record := read_run(out / name))]
+        seconds = [record["seconds"].get("train", sum(record["seconds"].values())) for record in records]
+        accuracies = [_accuracy(record) for record in records]
+        accuracies = [accuracy for accuracy in accuracies if accuracy is not None]
+        mean = f"{sum(accuracies) / len(accuracies):.2%}" if accuracies else ""
+        spread = f"{min(accuracies):.2%} to {max(accuracies):.2%}" if len(accuracies) > 1 else ""
+        time = f"{sum(seconds) / len(seconds):.0f}" if seconds else ""
+        bad = sum(name in failed for name in names)
+        table.add_row(title, f"{len(records)} of {len(names)}", str(bad or ""), time, mean, spread)
+    return table
+
+
+def _without_seeds(runs):
+    """{title: names of the runs that differ in nothing but the seed}."""
+    values = {}
+    for run in runs.values():
+        for parameter, value in run.items():
+            values.setdefault(parameter, set()).add(value)
+    varied = [parameter for parameter, found in values.items() if len(found) > 1 and parameter != "seed"]
+    groups = {}
+    for name, run in runs.items():
+        title = ", ".join(f"{parameter} {run[parameter]}" for parameter in varied)
+        groups.setdefault(title or "all", []).append(name)
+    return groups
+
+
+def _accuracy(record):
+    for kind in ("test_accuracy", "validation_accuracy"):
+        if kind in record["results"]:
+            return record["results"][kind]
+    return None

@@ -1,0 +1,1 @@
+"""Training from scratch: the recipe, the augmentation, the training loop, checkpoints."""

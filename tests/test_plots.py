@@ -1,0 +1,56 @@
+"""Figures show what they are given."""
+
+import numpy as np
+import pytest
+
+from effnet_utils import plots
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+HISTORY = [{"epoch": e, "loss": 1 / e, "accuracy": e / 5, "validation_accuracy": e / 6} for e in (1, 2, 3)]
+
+
+def texts(items):
+    return [item.get_text() for item in items]
+
+
+def test_image_grid():
+    grid = plots.image_grid(IMAGES, 3, titles=list("abcde"))
+    assert sum(bool(ax.images) for ax in grid.axes) == 5
+
+
+def test_curves():
+    right = plots.curves(HISTORY, "t", final=("test", 0.6)).axes[1]
+    assert texts(right.get_legend().get_texts()) == ["training", "validation", "test, at the end"]
+    one_epoch = plots.curves(HISTORY[:1], "t").axes[0]
+    low, high = one_epoch.get_xlim()
+    assert [tick for tick in one_epoch.get_xticks() if low <= tick <= high] == [1], "epochs are whole"
+
+
+def test_confusion():
+    ax = plots.confusion(np.array([[1, 1], [0, 1]]), ["x", "y"], "t").axes[0]
+    assert texts(ax.texts) == ["50", "50", "100"]
+
+
+def test_stages():
+    boxes = plots.stages([("stem", 16, 32), ("head", 2, 1280)], "t").axes[0].patches
+    assert [box.get_height() for box in boxes] == [16, 2]
+    assert boxes[1].get_width() > boxes[0].get_width()
+
+
+def test_bars():
+    ax = plots.bars(["x", "y"], [2, 1], "t", "accuracy").axes[0]
+    assert [bar.get_width() for bar in ax.patches] == [1, 2]
+
+
+def test_forest():
+    ax = plots.forest({"low": [-1, -2], "high": [3, 1], "one": [0.5]}, "t", "gain").axes[0]
+    assert texts(ax.get_yticklabels()) == ["low", "one", "high"]
+    assert [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"] == [-1.5, 0.5, 2]
+
+
+def test_show_needs_alt_text_and_saves_a_png(tmp_path, capsys):
+    fig, _ = plots.figure()
+    with pytest.raises(ValueError, match="alt is empty"):
+        plots.show(fig, " ")
+    plots.show(fig, "An empty figure.", tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,12 @@
+"""The smallest network that has all parts of EfficientNet, for tests that train or build many."""
+
+from effnet_utils import B0_BLOCKS, efficientnet
+
+
+def tiny(**options):
+    """Two stages of B0 (three blocks, one with a skip), 32x32 images, ten logits."""
+    given = {
+        "layout": "imagenet", "blocks": B0_BLOCKS[:2], "width": 0.5, "input_shape": (32, 32, 3), "classes": 10,
+        "classifier_activation": None,
+    }  # fmt: skip
+    return efficientnet("b0", **given | options)

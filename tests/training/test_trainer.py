@@ -1,0 +1,127 @@
+"""A short real training, and what each of its parts promises."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from effnet_utils import load_toy
+from effnet_utils.training.augment import Batches, augment
+from effnet_utils.training.recipe import Recipe
+from effnet_utils.training.trainer import EpochLogger, OnDeviceTrainer, StopAtNaN, make_trainer
+from tests.tiny import tiny
+
+(IMAGES, LABELS), _ = load_toy()
+ZERO_NOTHING = Recipe(zero_last_gamma=False, zero_classifier=False)
+
+
+def numbers(weight):
+    return keras.ops.convert_to_numpy(weight)
+
+
+def fit(seed=0, epochs=2, callbacks=(), recipe=ZERO_NOTHING):
+    keras.utils.set_random_seed(seed)
+    network = tiny()
+    batches = Batches(LABELS[:320], 32, 10, recipe, seed)
+    trainer = make_trainer(network, IMAGES[:320], recipe, 2e-2, epochs * len(batches))
+    logger = EpochLogger(validation=(IMAGES[-100:], LABELS[-100:]))
+    trainer.fit(batches, epochs=epochs, verbose=0, callbacks=[logger, *callbacks])
+    return network, logger
+
+
+def test_training_lowers_the_loss_and_logs_each_epoch(capsys):
+    network, logger = fit(epochs=3)
+    assert logger.per_epoch[-1]["loss"] < logger.per_epoch[0]["loss"] < 3
+    assert [row["epoch"] for row in logger.per_epoch] == [1, 2, 3]
+    assert logger.per_epoch[-1]["learning_rate"] < 2e-3
+    assert logger.compile_seconds > 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 3 and all("accuracy" in line and "validation" in line for line in lines)
+
+
+def test_the_same_seed_gives_the_same_training():
+    first, second = (fit(seed=1)[1].per_epoch for _ in range(2))
+    assert [row["loss"] for row in first] == pytest.approx([row["loss"] for row in second], rel=1e-3)
+
+
+def test_the_recipe_sets_zeros_where_there_is_a_skip():
+    network = tiny()
+    make_trainer(network, IMAGES[:8], Recipe(), 1e-3, 100)
+    names = [layer.name for layer in network.layers]
+    norms = [layer for layer in network.layers if layer.name.endswith("project_bn")]
+    with_skip = [layer.name.replace("project_bn", "add") in names for layer in norms]
+    assert sorted(with_skip) == [False, False, True]
+    assert [not numbers(layer.gamma).any() for layer in norms] == with_skip
+    assert not numbers(network.get_layer("predictions").kernel).any()
+
+
+def test_the_recipe_can_leave_the_weights_alone():
+    network = tiny()
+    before = network.get_weights()
+    make_trainer(network, IMAGES[:8], ZERO_NOTHING, 1e-3, 100)
+    for old, new in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_norms_and_biases_are_not_decayed():
+    trainer = make_trainer(tiny(), IMAGES[:8], Recipe(), 1e-3, 100)
+    trainer.optimizer.build(trainer.trainable_variables)
+    decayed = [v.path for v in trainer.trainable_variables if trainer.optimizer._use_weight_decay(v)]
+    assert {path.split("/")[-1] for path in decayed} == {"kernel"}
+
+
+def test_another_optimizer_takes_the_schedule():
+    trainer = make_trainer(tiny(), IMAGES[:8], Recipe(), 0.5, 100, optimizer=keras.optimizers.SGD)
+    assert type(trainer.optimizer) is keras.optimizers.SGD
+    assert float(trainer.optimizer.learning_rate) == pytest.approx(0.05)
+
+
+def test_the_trainer_sees_augmented_images_and_trains_its_network():
+    network = tiny()
+    inputs, _ = Batches(LABELS[:64], 64, 10, Recipe(), seed=3)[0]
+    trainer = make_trainer(network, IMAGES[:64], ZERO_NOTHING, 1e-3, 10)
+    expected = network(augment(IMAGES[:64], **inputs), training=False)
+    np.testing.assert_allclose(trainer(inputs, training=False), expected, atol=1e-5)
+    assert [v.path for v in trainer.trainable_variables] == [v.path for v in network.trainable_variables]
+
+
+def test_its_weights_file_does_not_hold_the_images(tmp_path):
+    network = tiny()
+    trainer = make_trainer(network, IMAGES, ZERO_NOTHING, 1e-3, 10)
+    inputs, _ = Batches(LABELS, 2, 10, Recipe())[0]
+    trainer(inputs)
+    trainer.save_weights(tmp_path / "trainer.weights.h5")
+    network.save_weights(tmp_path / "network.weights.h5")
+    sizes = [(tmp_path / f"{name}.weights.h5").stat().st_size for name in ("trainer", "network")]
+    assert abs(sizes[0] - sizes[1]) < IMAGES.nbytes / 10
+    kernel = network.get_layer("stem_conv").kernel
+    before = numbers(kernel).copy()
+    kernel.assign(kernel + 1)
+    trainer.load_weights(tmp_path / "trainer.weights.h5")
+    np.testing.assert_array_equal(numbers(kernel), before)
+    np.testing.assert_array_equal(numbers(trainer.images), IMAGES)
+
+
+def test_it_checks_its_images():
+    with pytest.raises(TypeError, match="expected uint8"):
+        OnDeviceTrainer(tiny(), np.zeros((4, 32, 32, 3), np.float32))
+
+
+class Poison(keras.callbacks.Callback):
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch == 2:
+            self.model.network.get_layer("predictions").bias.assign(np.full(10, np.nan))
+
+
+def test_a_nan_loss_ends_the_training():
+    with pytest.raises(FloatingPointError, match="nan since batch 3 of epoch 1; a lower learning_rate"):
+        fit(callbacks=[Poison(), StopAtNaN()])
+
+
+def test_no_warnings_of_retracing(capfd):
+    """TensorFlow says so when it compiles a function again and again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(epochs=1)
+    assert "retracing" not in capfd.readouterr().err
