@@ -2,8 +2,8 @@
 
 Keras computes BatchNormalization's statistics, its output and all their gradients as a chain of elementwise
 operations, each of which reads and writes whole feature maps; on a CPU that, not the arithmetic, is most of a step. XLA
-would fuse the chains but is slow on convolutions there. Only the training step is affected: prediction, saving and every
-other device use the network itself.
+would fuse the chains but is slow on convolutions there. Only the training step is affected: prediction, saving and
+every other device use the network itself.
 """
 
 import keras

@@ -76,7 +76,7 @@ class Recipe(BaseModel):
     depth: Annotated[Positive | None, Field(description="depth coefficient")] = None
     resolution: Annotated[int | None, Field(ge=1, description="images are resized to this size in pixels first")] = None
 
-    def builder_arguments(self):
+    def build_options(self):
         """The values that go to ``efficientnet``, as a dict."""
         names = ("bn_momentum", "bn_epsilon", "drop_connect_rate", "dropout_rate", "preprocessing", "activation")
         arguments = {name: getattr(self, name) for name in names}

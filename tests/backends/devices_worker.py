@@ -11,11 +11,13 @@ import keras
 import numpy as np
 
 from effnet_utils import B0_BLOCKS, efficientnet, load_toy
-from effnet_utils.checkpoints import Checkpoints
-from effnet_utils.distribution import join_hosts, scope_over
-from effnet_utils.train import Batches, EpochLines, Recipe, StopAtNaN, predict, prepare
+from effnet_utils.evaluation import predict_proba
+from effnet_utils.training import Batches, Checkpoints, EpochLogger, Recipe, StopAtNaN, make_trainer
+from effnet_utils.training._distribution import distribute, distribution_scope, init_distributed
 
-EPOCHS, STEPS, BATCH = 10, 5, 64
+EPOCHS = 10
+STEPS = 5
+BATCH = 64
 
 
 class Losses(keras.callbacks.Callback):
@@ -38,32 +40,37 @@ def train(folder, devices=1, seed=0, frozen=False, resume=False):
     (images, labels), _ = load_toy()
     recipe = Recipe(width=0.5, depth=0.25)
     batches = Batches(labels[: STEPS * BATCH], BATCH, 10, recipe, seed)
-    scope = scope_over(devices)
+    scope = distribution_scope(devices)
     with scope():
-        net = efficientnet(
+        network = efficientnet(
             "b0", layout="imagenet", input_shape=(32, 32, 3), classes=10, classifier_activation=None,
-            **recipe.builder() | {"blocks": B0_BLOCKS[:2]},
+            **recipe.build_options() | {"blocks": B0_BLOCKS[:2]},
         )  # fmt: skip
-        for layer in net.layers:
+        for layer in network.layers:
             layer.trainable = not (frozen and isinstance(layer, keras.layers.BatchNormalization))
-        learner = prepare(net, images[: STEPS * BATCH], recipe, 5e-3, EPOCHS * STEPS)
+        trainer = make_trainer(network, images[: STEPS * BATCH], recipe, 5e-3, EPOCHS * STEPS)
     # Seven images are no multiple of the devices, nor of the batch of a prediction.
-    few, losses, lines = images[-7:], Losses(), EpochLines(validation=(images[-7:], labels[-7:]))
+    few = images[-7:]
+    losses = Losses()
+    logger = EpochLogger(validation=(few, labels[-7:]))
     with scope():
-        checkpoints = Checkpoints(folder, learner, batches, lines, {})
+        checkpoints = Checkpoints(folder, trainer, batches, logger, {})
         done = checkpoints.start(resume)
-        callbacks = [lines, StopAtNaN(), checkpoints, losses]
-        learner.fit(batches, epochs=EPOCHS, initial_epoch=done, verbose=0, callbacks=callbacks)
-    net.save(Path(folder) / "model.keras")
+        callbacks = [logger, StopAtNaN(), checkpoints, losses]
+        trainer.fit(batches, epochs=EPOCHS, initial_epoch=done, verbose=0, callbacks=callbacks)
+    network.save(Path(folder) / "model.keras")
     loaded = keras.saving.load_model(Path(folder) / "model.keras", compile=False)
-    predictions = [predict(model, few, batch_size=5) for model in (net, loaded)]
+    predictions = [predict_proba(model, few, batch_size=5) for model in (network, loaded)]
     assert predictions[0].shape == (7, 10)
     saved = float(np.abs(predictions[0] - predictions[1]).max())
-    return {"rows": len(batches[0][0]), "losses": losses.steps, "saved": saved}
+    with scope():
+        dataset, _ = distribute(batches, trainer)
+    _, targets = next(iter(dataset))
+    return {"rows": len(targets), "losses": losses.steps, "saved": saved}
 
 
 if __name__ == "__main__":
-    join_hosts()
+    init_distributed()
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

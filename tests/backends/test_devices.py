@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import pytest
 
-from effnet_utils.checkpoints import _unsealed
-from effnet_utils.distribution import PROCESSES, join_hosts, scope_over
+from effnet_utils.training._distribution import PROCESSES, distribution_scope, init_distributed
+from effnet_utils.training.checkpoints import _read_checked
 
 BACKEND = keras.backend.backend()
 WORKER = Path(__file__).with_name("devices_worker.py")
@@ -66,13 +66,13 @@ def test_what_two_devices_trained_loads_on_one(one_and_two):
 
 @pytest.mark.slow
 @spreads
-def test_two_devices_go_on_from_a_checkpoint(one_and_two, place):
+def test_two_devices_resume_from_a_checkpoint(one_and_two, place):
     folder = shutil.copytree(place / "on2", place / "again")
     newest = folder / "checkpoint-0010"
-    expected = _unsealed(newest.read_bytes())
+    expected = _read_checked(newest.read_bytes())
     newest.unlink()
     results(start(folder, devices=2, frozen=BACKEND == "tensorflow", resume=True))
-    found = _unsealed(newest.read_bytes())
+    found = _read_checked(newest.read_bytes())
     for ours, theirs in zip(found[1], expected[1], strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     losses = [[row["loss"] for row in about["per_epoch"]] for about, _ in (found, expected)]
@@ -81,12 +81,12 @@ def test_two_devices_go_on_from_a_checkpoint(one_and_two, place):
 
 @pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="JAX takes the statistics of the whole batch")
-def test_statistics_of_shares_change_the_loss_less_than_two_deviations_of_seeds(place, capsys):
-    runs = [start(place / f"seed{seed}", seed=seed) for seed in (0, 1, 2)] + [start(place / "shares", devices=2)]
-    *seeds, shares = (np.mean(run["losses"][-10:]) for run in results(*runs))
+def test_statistics_of_parts_change_the_loss_less_than_two_deviations_of_seeds(place, capsys):
+    runs = [start(place / f"seed{seed}", seed=seed) for seed in (0, 1, 2)] + [start(place / "parts", devices=2)]
+    *seeds, parts = (np.mean(run["losses"][-10:]) for run in results(*runs))
     with capsys.disabled():
-        print(f"\nmean loss of the last ten steps: {shares:.4f} on two devices, on one {np.round(seeds, 4)}")
-    assert 0 < abs(shares - np.mean(seeds)) < 2 * np.std(seeds, ddof=1)
+        print(f"\nmean loss of the last ten steps: {parts:.4f} on two devices, on one {np.round(seeds, 4)}")
+    assert 0 < abs(parts - np.mean(seeds)) < 2 * np.std(seeds, ddof=1)
 
 
 @pytest.mark.slow
@@ -107,13 +107,13 @@ def test_two_processes_take_the_steps_of_one(one_and_two, place):
 def test_what_cannot_be_spread_is_refused_in_one_line(monkeypatch):
     found = "the one that PyTorch takes here" if BACKEND == "torch" else "(/device:CPU:0|cpu:0)"
     with pytest.raises(ValueError, match=rf"devices is 99; allowed: at most 1; found: {found}$") as caught:
-        scope_over(99)
+        distribution_scope(99)
     assert "\n" not in str(caught.value)
     monkeypatch.setenv(PROCESSES, "2")
     if BACKEND == "jax":
         monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["cpu:0", "cpu:1"])
         with pytest.raises(ValueError, match="devices is 1; allowed: 2; found: cpu:0, cpu:1"):
-            scope_over(1)
+            distribution_scope(1)
     else:
         with pytest.raises(ValueError, match=f"{PROCESSES} is set, and only JAX trains on several hosts"):
-            join_hosts()
+            init_distributed()

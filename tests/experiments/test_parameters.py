@@ -82,12 +82,8 @@ def test_another_notebooks_parameters_have_the_types_of_its_cell():
 
 def test_a_notebook_sees_what_papermill_injected(monkeypatch):
     main = sys.modules["__main__"]
-    for name, value in {
-        "epochs": 3,
-        "train_limit": 100,
-        "max_train_samples": 0,
-        "In": ["", "# Parameters\nepochs = 3"],
-    }.items():
+    cells = ["", "# Parameters\nepochs = 3"]
+    for name, value in {"epochs": 3, "train_limit": 100, "max_train_samples": 0, "In": cells}.items():
         monkeypatch.setattr(main, name, value, raising=False)
     assert TrainParameters.from_notebook().max_train_samples == 0
     monkeypatch.setattr(main, "In", ["", "# Parameters\nepochs = 3\ntrain_limit = 100\n"])

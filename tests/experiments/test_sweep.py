@@ -1,13 +1,14 @@
-"""A sweep runs each combination once, goes on where it was, and tries again what failed."""
+"""A sweep runs each combination once, continues where it was, and retries what failed."""
 
 import json
 import os
 
 import nbformat
 import pytest
-from cluster import records, sweep_and_lose_a_node
-from effnet_utils.run import main
-from effnet_utils.sweep import read_grid
+
+from effnet_utils.experiments.cli import main
+from effnet_utils.experiments.sweep import read_grid
+from tests.faults.cluster import records, sweep_and_lose_a_node
 
 PARAMETERS = 'rate: float = 0.1  # a rate\nseed: int = 0  # a seed\noutput_dir: str = ""  # where to'
 BODY = """
@@ -77,9 +78,9 @@ def test_a_file_that_is_no_grid_ends_the_command(tmp_path, capsys, content):
 
 
 @pytest.mark.slow
-def test_runs_all_once_more_what_failed_and_then_only_what_is_missing(grid, tmp_path, capsys):
+def test_it_runs_all_retries_what_failed_and_then_runs_only_what_is_missing(grid, tmp_path, capsys):
     path, out = grid(grid={"rate": [0.1, 0.2, 0.3]}, seeds=[1]), tmp_path / "out"
-    command = ["sweep", str(path), "--out", str(out), "--workers", "2"]
+    command = ["sweep", str(path), "--output-dir", str(out), "--workers", "2"]
     assert main(command) == 1
     printed = capsys.readouterr()
     assert "3 runs, 0 of them done before" in printed.out and "20.00%" in printed.out
@@ -91,8 +92,8 @@ def test_runs_all_once_more_what_failed_and_then_only_what_is_missing(grid, tmp_
     assert len(records) == 2
     if hasattr(os, "sched_getaffinity"):
         everywhere = sorted(os.sched_getaffinity(0))
-        shares = [everywhere[0::2], everywhere[1::2] or everywhere]
-        assert all(record["results"]["cores"] in shares for record in records)
+        parts = [everywhere[0::2], everywhere[1::2] or everywhere]
+        assert all(record["results"]["cores"] in parts for record in records)
 
     grid(grid={"rate": [0.1]}, seeds=[1, 0])
     assert main(command) == 0

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from effnet_utils.fast_cpu import accelerate
+from effnet_utils.training import _fast_cpu
+from effnet_utils.training._fast_cpu import accelerate
 
 from effnet_utils import efficientnet, load_toy
 
@@ -62,10 +63,9 @@ def test_the_faster_step_is_the_same_step(layout):
 
 @pytest.mark.parametrize("wrapper", KINDS)
 def test_a_fault_in_one_of_them_is_seen(wrapper, monkeypatch):
-    from effnet_utils import fast_cpu
-
-    call = getattr(fast_cpu, wrapper).call
-    monkeypatch.setattr(getattr(fast_cpu, wrapper), "call", lambda self, x, **more: call(self, x, **more) * 1.01)
+    kind = getattr(_fast_cpu, wrapper)
+    call = kind.call
+    monkeypatch.setattr(kind, "call", lambda self, x, **more: call(self, x, **more) * 1.01)
     net = build()
     assert max(differences(step(net, net), step(accelerate(net), net)).values()) > 1e-2
 

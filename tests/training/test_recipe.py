@@ -9,7 +9,7 @@ from effnet_utils.training.recipe import Recipe, parse_overrides
 def test_overrides_change_the_recipe():
     recipe = parse_overrides('{"translate": 4, "weight_decay": 0, "preprocessing": "lite"}')
     assert (recipe.translate, recipe.weight_decay) == (4, 0)
-    assert recipe.builder_arguments()["preprocessing"] == "lite"
+    assert recipe.build_options()["preprocessing"] == "lite"
     assert parse_overrides("{}") == Recipe()
 
 
@@ -50,7 +50,7 @@ def test_what_is_impossible_is_refused(text, message):
 
 
 def build(overrides, variant="b0"):
-    arguments = parse_overrides(overrides).builder_arguments()
+    arguments = parse_overrides(overrides).build_options()
     return efficientnet(variant, layout="cifar-fast", classes=10, **arguments)
 
 
