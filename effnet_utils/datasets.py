@@ -249,7 +249,7 @@ def pack(folder, path, source=None):
 def _read_packed(path):
     """((x_train, y_train), (x_test, y_test)) and the source of a packed file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             found = {name: file[name] for name in file.files if name in (*PACKED_ARRAYS, "source")}
     except Exception as error:  # a damaged zip file can raise almost anything
         remedy = "Delete it and pack the data set again"
