@@ -347,6 +347,17 @@ def test_pack_keeps_the_source_and_overwrites_nothing(tmp_path, capsys):
     assert datasets.describe_dataset("cifar10", tmp_path / "other.npz", 1, 1)["source"] == "mine"
 
 
+def test_interrupted_pack_leaves_nothing(tmp_path, monkeypatch):
+    def disk_full(file, **arrays):
+        file.write(b"PK")
+        raise OSError("no space")
+
+    folder = write_folder(tmp_path)
+    monkeypatch.setattr(datasets.np, "savez", disk_full)
+    refusal(packed, folder, error=OSError, names=["no space"])
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_pack_names_missing_files(tmp_path):
     folder = write_folder(tmp_path)
     (folder / "data_batch_3").unlink()
