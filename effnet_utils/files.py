@@ -1,18 +1,19 @@
-"""Paths, checksums, files written whole or not at all, and the files that ship with the package."""
+"""Paths, checksums, atomic writes, pickles that may come from anybody, and the files that ship with the package."""
 
 import hashlib
 import json
 import os
+import pickle
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-# How the names of files begin that are being written.
+# Names of files that are being written begin with this.
 PARTIAL = ".partial-"
 
 
 def project_path(path):
-    """An absolute path; relative ones count from the repository's root when there is one, else from the working folder."""
+    """An absolute path. Relative ones count from the repository's root where there is one, else the working folder."""
     path = Path(path).expanduser()
     here = Path.cwd()
     for folder in (here, *here.parents):
@@ -31,10 +32,10 @@ def check_sha256(path, expected, name, remedy):
 
 @contextmanager
 def atomic_write(path):
-    """A file that is there whole or not at all: written under another name, and renamed when all is on the disk.
+    """Write a file completely or not at all: under another name, renamed when everything is on the disk.
 
     Args:
-        path: of the file; one that is there is replaced.
+        path: of the file; an existing one is replaced.
 
     Yields:
         The file, open for bytes.
@@ -46,12 +47,27 @@ def atomic_write(path):
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # A temporary file is private; this one may be read by everybody who may read the folder.
+        # A temporary file is private; this one is for everybody who may read the folder.
         os.chmod(file.name, 0o644)
         os.replace(file.name, path)
     except BaseException:
         os.unlink(file.name)
         raise
+
+
+# The unpickler in Python: the one in C allocates memory for whatever memo index a file names.
+class RestrictedUnpickler(pickle._Unpickler):
+    """Reads a pickle in which no code can run: only what ``allowed`` names is built, besides plain Python values."""
+
+    # {(module, name): the class or function that stands in for it}
+    allowed = {}
+
+    def find_class(self, module, name):
+        # numpy.core became numpy._core in NumPy 2; files of both ages name the same functions.
+        place = (module.replace("numpy._core", "numpy.core"), name)
+        if place not in self.allowed:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not allowed")
+        return self.allowed[place]
 
 
 def shipped_folders():

@@ -1,5 +1,6 @@
-"""Tiny folders and archives in CIFAR-10's official layout, in every pickle form that such files are found in."""
+"""Tiny data sets in CIFAR-10's official form and packed, in every pickle form that such files are found in."""
 
+import hashlib
 import io
 import pickle
 import struct
@@ -9,7 +10,6 @@ import numpy as np
 
 FOLDER = "cifar-10-batches-py"
 BATCHES = (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")
-MEMBERS = (*BATCHES, "batches.meta")
 ARCHIVE = "cifar-10-python.tar.gz"
 FORMS = ("python2", 2, 4, 5)
 
@@ -28,7 +28,8 @@ class _Python2Pickler(pickle._Pickler):
     def save_str(self, value):
         self.save_bytes(value.encode("latin1"))
 
-    dispatch[bytes], dispatch[str] = save_bytes, save_str
+    dispatch[bytes] = save_bytes
+    dispatch[str] = save_str
 
     def reducer_override(self, value):
         if isinstance(value, np.dtype):
@@ -46,6 +47,16 @@ def dumps(value, form):
     return file.getvalue().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
 
 
+class Call:
+    """Pickles as a call: reading it calls the function and then hands ``state`` to what came back."""
+
+    def __init__(self, function, *arguments, state=None):
+        self.reduced = (function, arguments) if state is None else (function, arguments, state)
+
+    def __reduce__(self):
+        return self.reduced
+
+
 def made_up_batches(n=4):
     """{file name: (pixels uint8 (n, 3072), list of labels)}, the same every time, no two files alike."""
     rng = np.random.default_rng(7)
@@ -55,7 +66,7 @@ def made_up_batches(n=4):
 
 
 def batch_dict(pixels, labels, keys=bytes):
-    """What an official batch file holds, with keys and names of the wanted type."""
+    """What an official batch file contains, with keys and names of the wanted type."""
 
     def text(value):
         return value.encode() if keys is bytes else value
@@ -79,53 +90,40 @@ def write_folder(parent, form="python2", keys=bytes):
     return folder
 
 
-def expected_arrays():
-    """What a reader must make of ``write_folder``, by planes: red, green and blue lie one behind the other."""
-    batches = made_up_batches()
-
-    def images(name):
-        planes = [batches[name][0][:, k * 1024 : (k + 1) * 1024].reshape(-1, 32, 32) for k in range(3)]
-        return np.stack(planes, axis=-1)
-
-    x_train = np.concatenate([images(name) for name in BATCHES[:5]])
-    y_train = np.concatenate([batches[name][1] for name in BATCHES[:5]])
-    return (x_train, y_train), (images("test_batch"), np.array(batches["test_batch"][1]))
+def md5_sums(folder):
+    """In place of ``datasets.CIFAR10_MD5`` they make the folder's files the official ones."""
+    return {name: hashlib.md5((folder / name).read_bytes()).hexdigest() for name in BATCHES}
 
 
-def file_member(name, content):
-    """(TarInfo, file) of a plain file in an archive."""
-    member = tarfile.TarInfo(name)
-    member.size = len(content)
-    return member, io.BytesIO(content)
-
-
-def other_member(name, kind, target=""):
-    """(TarInfo, None) of a folder, link or device in an archive."""
-    member = tarfile.TarInfo(name)
-    member.type, member.linkname = kind, target
-    return member, None
-
-
-def write_archive(path, folder, first=(), instead=None):
-    """A tar.gz of the folder's files in the official layout.
-
-    ``first``: members to put before them. ``instead``: {file name: member, or None to leave it out}.
-    """
+def write_archive(path, folder):
+    """A tar.gz of the folder in the official form."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    members = {name: file_member(f"{FOLDER}/{name}", (folder / name).read_bytes()) for name in MEMBERS}
-    members.update(instead or {})
     with tarfile.open(path, "w:gz") as tar:
-        for member in (*first, *members.values()):
-            if member is not None:
-                tar.addfile(*member)
+        tar.add(folder, FOLDER)
     return path
 
 
-class Call:
-    """Pickles as a call: reading it calls the function and then hands ``state`` to what came back."""
+def expected_arrays():
+    """What a reader must make of ``write_folder``, by planes: red, green and blue, one behind the other."""
 
-    def __init__(self, function, *arguments, state=None):
-        self.reduced = (function, arguments) if state is None else (function, arguments, state)
+    def split(names):
+        batches = [made_up_batches()[name] for name in names]
+        pixels = np.concatenate([pixels for pixels, _ in batches])
+        planes = [pixels[:, k * 1024 : (k + 1) * 1024].reshape(-1, 32, 32) for k in range(3)]
+        return np.stack(planes, axis=-1), np.concatenate([labels for _, labels in batches]).astype(np.uint8)
 
-    def __reduce__(self):
-        return self.reduced
+    return split(BATCHES[:5]), split(BATCHES[5:])
+
+
+def packed_arrays(**changed):
+    """The arrays of a packed file; ``changed`` replaces some, and None leaves one out."""
+    (x_train, y_train), (x_test, y_test) = expected_arrays()
+    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test, **changed}
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def write_packed(folder, **changed):
+    """A packed file that ``load_cifar10(folder)`` finds; returns its path."""
+    path = folder / "cifar10.npz"
+    np.savez(path, **packed_arrays(**changed))
+    return path

@@ -1,0 +1,158 @@
+"""Damaged files for every reader: nothing but a ValueError may come out.
+
+FUZZ_EXAMPLES is the number of damaged files per reader, 100 by default. The same files are tried each time.
+"""
+
+import io
+import os
+import pickle
+import tempfile
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cifar_fixture import BATCHES, FORMS, batch_dict, dumps, made_up_batches, packed_arrays
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from effnet_utils import datasets
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 100))
+OPCODES = sorted(value for name, value in vars(pickle).items() if name.isupper() and type(value) is bytes)
+
+
+# --- Damage -----------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def damaged(draw, valid, fragments=()):
+    """One of the valid files (bytes), damaged one to four times.
+
+    Args:
+        valid: list of bytes.
+        fragments: list of bytes that mean something in this kind of file, such as opcodes.
+    """
+    content = bytearray(draw(st.sampled_from(valid)))
+    inserted = st.binary(min_size=1, max_size=8)
+    if fragments:
+        inserted |= st.lists(st.sampled_from(fragments), min_size=1, max_size=4).map(b"".join)
+    for _ in range(draw(st.integers(1, 4))):
+        kind = draw(st.sampled_from(["flip", "overwrite", "insert", "delete", "repeat", "truncate"]))
+        start = draw(st.integers(0, len(content)))
+        stop = min(start + draw(st.integers(1, 20)), len(content))
+        if kind == "flip" and start < len(content):
+            content[start] ^= 1 << draw(st.integers(0, 7))
+        elif kind == "overwrite":
+            content[start:stop] = draw(inserted)
+        elif kind == "insert":
+            content[start:start] = draw(inserted)
+        elif kind == "delete":
+            del content[start:stop]
+        elif kind == "repeat":
+            content[start:start] = content[start:stop] * draw(st.integers(1, 50))
+        elif kind == "truncate":
+            del content[start:]
+    return bytes(content)
+
+
+# --- Readers: for each, its valid files, their damage, and a function that reads a file and checks what came out --
+
+PIXELS, LABELS = made_up_batches(2)["data_batch_1"]
+PICKLES = [dumps(batch_dict(PIXELS, LABELS), form) for form in FORMS]
+
+
+def read_batch(content, folder):
+    for name in BATCHES:
+        (folder / name).write_bytes(PICKLES[0])
+    (folder / "data_batch_1").write_bytes(content)
+    path = folder / "packed.npz"
+    datasets.pack(folder, path)
+    read_packed(path.read_bytes(), folder)
+    path.unlink()
+
+
+def npz_members():
+    file = io.BytesIO()
+    np.savez(file, **packed_arrays(source=np.array("a mirror")))
+    with zipfile.ZipFile(file) as members:
+        return {name: members.read(name) for name in members.namelist()}
+
+
+MEMBERS = npz_members()
+
+
+def npz_file(members):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def damaged_npz():
+    """Damage anywhere in the file, or within one array of an intact zip file, which the zip's checksums would hide."""
+    one_member = st.sampled_from(list(MEMBERS)).flatmap(
+        lambda name: damaged([MEMBERS[name]], [b"'descr': '|O'", b"(9999999,)"]).map(
+            lambda content: npz_file({**MEMBERS, name: content})
+        )
+    )
+    return damaged([npz_file(MEMBERS)]) | one_member
+
+
+def read_packed(content, folder):
+    path = folder / "data.npz"
+    path.write_bytes(content)
+    for images, labels in datasets.load_cifar10(path):
+        assert images.shape[1:] == (32, 32, 3) and images.dtype == labels.dtype == np.uint8
+        assert labels.shape == images.shape[:1] and labels.max() < 10
+
+
+# {name: (valid files, strategy of damaged ones, function of the content and an empty folder)}
+READERS = {
+    "pack": (PICKLES, damaged(PICKLES, OPCODES), read_batch),
+    "load_cifar10 of a packed file": ([npz_file(MEMBERS)], damaged_npz(), read_packed),
+}
+
+
+def fuzz(name, examples=EXAMPLES):
+    """Counter of how many damaged files were "refused" and "read"; any exception but ValueError goes through."""
+    _, strategy, read = READERS[name]
+    outcomes = Counter()
+
+    @settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+    )
+    @given(strategy)
+    def try_one(content):
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                read(content, Path(folder))
+                outcomes["read"] += 1
+            except ValueError:
+                outcomes["refused"] += 1
+
+    try_one()
+    return outcomes
+
+
+# --- Tests ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_undamaged_files_are_read(name, tmp_path):
+    valid, _, read = READERS[name]
+    for content in valid:
+        read(content, tmp_path)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_nothing_but_a_value_error_comes_out(name, say):
+    outcomes = fuzz(name)
+    say(f"{name}: {outcomes['refused']} damaged files refused, {outcomes['read']} read")
+    assert outcomes["refused"] and outcomes["read"], "the damage is too great or too small to say anything"

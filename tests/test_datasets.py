@@ -1,0 +1,608 @@
+"""CIFAR-10's files, packed data sets, the toy dataset, and checks of images. Nothing here needs a network."""
+
+import codecs
+import hashlib
+import io
+import os
+import pickle
+import platform
+import shlex
+import struct
+import subprocess
+import sys
+import time
+import tracemalloc
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from cifar_fixture import (
+    ARCHIVE,
+    BATCHES,
+    FOLDER,
+    FORMS,
+    Call,
+    batch_dict,
+    dumps,
+    expected_arrays,
+    made_up_batches,
+    md5_sums,
+    packed_arrays,
+    write_archive,
+    write_folder,
+    write_packed,
+)
+
+from effnet_utils import datasets
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch, tmp_path):
+    """Whatever a test does, a download ends at a file that does not exist."""
+    monkeypatch.setattr(datasets, "CIFAR10_URL", (tmp_path / "nowhere" / ARCHIVE).as_uri())
+
+
+@pytest.fixture
+def official(tmp_path, monkeypatch):
+    """A folder of made-up batches that have the published hashes, as far as this test is concerned."""
+    folder = write_folder(tmp_path)
+    monkeypatch.setattr(datasets, "CIFAR10_MD5", md5_sums(folder))
+    return folder
+
+
+def assert_same(found, expected=None):
+    for (images, labels), (expected_images, expected_labels) in zip(found, expected or expected_arrays(), strict=True):
+        assert images.dtype == labels.dtype == np.uint8
+        assert images.flags.c_contiguous and images.flags.writeable
+        np.testing.assert_array_equal(images, expected_images)
+        np.testing.assert_array_equal(labels, expected_labels)
+
+
+def refusal(function, *arguments, error=ValueError, names=()):
+    """The message of a refusal; it must contain all ``names``."""
+    with pytest.raises(error) as caught:
+        function(*arguments)
+    for name in names:
+        assert str(name) in str(caught.value)
+    return str(caught.value)
+
+
+def tree(folder):
+    """Every file below a folder, hidden ones too."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def altered(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def truncated(content):
+    return content[: len(content) // 2]
+
+
+def system_call(marker):
+    return Call(os.system, f"touch '{marker}'")
+
+
+# --- The official files -----------------------------------------------------------------------------------------
+
+
+def test_reads_the_official_files_wherever_data_dir_points(official):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for data_dir in (official.parent, official, str(official.parent), f"{official}/"):
+            assert_same(datasets.load_cifar10(data_dir))
+
+
+def test_relative_data_dir_and_default(official, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    official.rename(tmp_path / "data" / FOLDER)
+    monkeypatch.chdir(tmp_path)
+    assert_same(datasets.load_cifar10())
+    assert_same(datasets.load_cifar10(f"data/{FOLDER}"))
+
+
+@pytest.mark.parametrize("name", BATCHES)
+@pytest.mark.parametrize("damage", [altered, truncated])
+def test_file_of_another_hash_is_refused(official, damage, name):
+    path = official / name
+    expected = hashlib.md5(path.read_bytes()).hexdigest()
+    path.write_bytes(damage(path.read_bytes()))
+    found = hashlib.md5(path.read_bytes()).hexdigest()
+    names = (f"{path} is not the official", found, expected, f"remove {official}")
+    refusal(datasets.load_cifar10, official.parent, names=names)
+    refusal(datasets.describe_dataset, "cifar10", official.parent, 1, 1, names=names)
+
+
+def test_file_of_another_hash_runs_no_code(official, tmp_path):
+    (official / "data_batch_2").write_bytes(dumps(system_call(tmp_path / "marker"), 2))
+    refusal(datasets.load_cifar10, official, names=["not the official"])
+    assert not (tmp_path / "marker").exists()
+
+
+def test_refusal_names_a_command_that_works(tmp_path, capsys):
+    """Another data set of the same form: the message says how to convert it."""
+    message = refusal(datasets.load_cifar10, write_folder(tmp_path / "my data"))
+    _, command, _ = message.split("`")
+    *python, _, folder, path = shlex.split(command)
+    assert python == ["python", "-m", "effnet_utils.datasets"]
+    datasets.main(["pack", folder, path])
+    assert capsys.readouterr().out == f"{path}: 20 training and 4 test images; source: unknown\n"
+    assert_same(datasets.load_cifar10(path))
+
+
+@pytest.mark.parametrize("instead", ["nothing", "a folder"])
+def test_incomplete_folder_is_refused(official, instead):
+    """A half-copied folder is the user's: it is named, not overwritten by a download."""
+    (official / "data_batch_3").unlink()
+    if instead == "a folder":
+        (official / "data_batch_3").mkdir()
+    before = tree(official)
+    refusal(datasets.load_cifar10, official.parent, names=[f"{official} lacks data_batch_3: complete"])
+    assert tree(official) == before
+
+
+def test_file_in_the_folders_place_is_refused(tmp_path):
+    path = tmp_path / FOLDER
+    path.write_text("mine")
+    for data_dir in (tmp_path, path):
+        refusal(datasets.load_cifar10, data_dir, names=[path])
+    assert path.read_text() == "mine"
+
+
+# --- The archive ------------------------------------------------------------------------------------------------
+
+UNPACKED = sorted([ARCHIVE, *(f"{FOLDER}/{name}" for name in (*BATCHES, "batches.meta"))])
+
+
+@pytest.fixture
+def archive(official, monkeypatch):
+    """The official archive, in a folder of its own; downloads find it there."""
+    path = write_archive(official.parent / "served" / ARCHIVE, official)
+    monkeypatch.setattr(datasets, "CIFAR10_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(datasets, "CIFAR10_URL", path.as_uri())
+    return path
+
+
+@pytest.fixture
+def work(tmp_path):
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder
+
+
+def test_unpacks_an_archive_that_is_already_there(archive, work):
+    os.replace(archive, work / ARCHIVE)
+    assert_same(datasets.load_cifar10(work))
+    assert tree(work) == UNPACKED
+    # Not private, as temporary folders are.
+    assert (work / FOLDER).stat().st_mode == work.stat().st_mode
+
+
+@pytest.mark.parametrize("data_dir", ["", "new/data", f"new/{FOLDER}"])
+def test_downloads_once_and_unpacks(archive, work, data_dir):
+    assert_same(datasets.load_cifar10(work / data_dir))
+    parent = work / data_dir.removesuffix(FOLDER)
+    assert tree(parent) == UNPACKED
+    archive.unlink()
+    assert_same(datasets.load_cifar10(work / data_dir))
+
+
+def test_one_downloads_while_others_wait(archive, work, monkeypatch):
+    downloads = []
+    download = datasets._download
+
+    def slow(*arguments):
+        downloads.append(arguments)
+        time.sleep(0.5)
+        return download(*arguments)
+
+    monkeypatch.setattr(datasets, "_download", slow)
+    with ThreadPoolExecutor(3) as pool:
+        for found in pool.map(datasets.load_cifar10, [work] * 3):
+            assert_same(found)
+    assert len(downloads) == 1
+
+
+@pytest.mark.parametrize("downloaded", [False, True])
+@pytest.mark.parametrize("damage", [altered, truncated, lambda content: b"not an archive"])
+def test_wrong_archive_is_refused_before_it_is_opened(archive, work, monkeypatch, damage, downloaded):
+    archive.write_bytes(damage(archive.read_bytes()))
+    monkeypatch.setattr(datasets.tarfile, "open", None)
+    names = ["is not the published", datasets.CIFAR10_SHA256]
+    if downloaded:
+        names += [archive.as_uri(), f"Run again, or put the archive at {work / ARCHIVE}"]
+    else:
+        os.replace(archive, work / ARCHIVE)
+        names += [work / ARCHIVE, "Delete it"]
+    refusal(datasets.load_cifar10, work, names=names)
+    assert tree(work) == ([] if downloaded else [ARCHIVE])
+
+
+def test_interrupted_unpacking_leaves_no_folder(archive, work, monkeypatch):
+    def interrupted(tar, temporary, filter):
+        tar.extract(f"{FOLDER}/data_batch_1", temporary, filter=filter)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(datasets.tarfile.TarFile, "extractall", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            datasets.load_cifar10(work)
+    assert tree(work) == [ARCHIVE]
+    assert_same(datasets.load_cifar10(work))
+
+
+@pytest.mark.parametrize("url", [None, f"http://127.0.0.1:9/{ARCHIVE}"], ids=["no file", "no server"])
+def test_without_a_network_the_options_are_listed(work, monkeypatch, url):
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(datasets, "CIFAR10_URL", url or datasets.CIFAR10_URL)
+    names = [work / "new", "Options: connect to the network", "data_dir", FOLDER, "cifar10.npz", 'dataset="toy"']
+    refusal(datasets.load_cifar10, work / "new", error=FileNotFoundError, names=names)
+    assert tree(work) == []
+
+
+# --- Packed files -----------------------------------------------------------------------------------------------
+
+IMAGES = np.zeros((4, 32, 32, 3), np.uint8)
+LABELS = np.zeros(4, np.uint8)
+
+
+def test_reads_a_packed_file_or_its_folder(tmp_path):
+    path = write_packed(tmp_path)
+    for data_dir in (path, str(path), tmp_path):
+        assert_same(datasets.load_cifar10(data_dir))
+    assert_same(datasets.load_cifar10(path.rename(tmp_path / "mine.npz")))
+
+
+def test_folder_with_both_forms_is_refused(official):
+    path = write_packed(official.parent)
+    refusal(datasets.load_cifar10, official.parent, names=["contains both", path, official])
+    for data_dir in (path, official):
+        assert_same(datasets.load_cifar10(data_dir))
+
+
+def test_missing_packed_file_is_not_downloaded(tmp_path):
+    names = ["cifar10.npz is not a file"]
+    refusal(datasets.load_cifar10, tmp_path / "cifar10.npz", error=FileNotFoundError, names=names)
+
+
+@pytest.mark.parametrize(
+    "changed, words",
+    [
+        ({"x_test": None, "y_train": None}, "lacks y_train, x_test; expected the arrays x_train"),
+        ({"x_test": IMAGES / 255}, "x_test is float64 (4, 32, 32, 3); expected uint8 (n, 32, 32, 3)"),
+        ({"x_test": IMAGES.transpose(0, 3, 1, 2)}, "x_test is uint8 (4, 3, 32, 32); expected"),
+        ({"x_test": IMAGES[0]}, "x_test is uint8 (32, 32, 3); expected"),
+        ({"x_train": IMAGES[:0], "y_train": LABELS[:0]}, "x_train is uint8 (0, 32, 32, 3); expected"),
+        ({"x_test": np.array([None])}, "Object arrays cannot be loaded"),
+        ({"y_test": LABELS.astype(np.int64)}, "y_test is int64 (4,); expected uint8 (4,)"),
+        ({"y_test": LABELS[:3]}, "y_test is uint8 (3,); expected uint8 (4,)"),
+        ({"y_test": LABELS[:, None]}, "y_test is uint8 (4, 1); expected"),
+        ({"y_test": LABELS + np.uint8(10)}, "y_test is in 10..10; expected 0..9"),
+        ({"source": np.array(["a", "b"])}, "source is <U1 (2,); expected one text"),
+        ({"source": np.array(7)}, "source is int64 (); expected one text"),
+    ],
+)
+def test_wrong_packed_arrays_are_refused(tmp_path, changed, words):
+    path = write_packed(tmp_path, **changed)
+    refusal(datasets.load_cifar10, tmp_path, names=[path, words])
+
+
+@pytest.mark.parametrize("damage", [altered, truncated, lambda _: b"", lambda _: dumps({}, 2), lambda _: npy(IMAGES)])
+def test_damaged_packed_file_is_refused(tmp_path, damage):
+    path = write_packed(tmp_path)
+    path.write_bytes(damage(path.read_bytes()))
+    refusal(datasets.load_cifar10, tmp_path, names=[f"{path} cannot be read as a packed data set", "pack the data"])
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+# --- Packing files that may come from anybody -------------------------------------------------------------------
+
+
+def packed(folder):
+    """What ``load_cifar10`` reads of a folder after packing it."""
+    path = folder.parent / "packed.npz"
+    datasets.pack(folder, path)
+    return datasets.load_cifar10(path)
+
+
+@pytest.mark.parametrize("keys", [bytes, str])
+@pytest.mark.parametrize("form", FORMS)
+def test_packs_every_pickle_form(tmp_path, form, keys):
+    folder = write_folder(tmp_path, form, keys)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_same(packed(folder))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", ["uint8", "int64", ">i4"])
+def test_packs_label_arrays_and_fortran_order(tmp_path, form, dtype):
+    folder = write_folder(tmp_path)
+    for name, (pixels, labels) in made_up_batches().items():
+        batch = batch_dict(np.asfortranarray(pixels), np.array(labels, dtype))
+        (folder / name).write_bytes(dumps(batch, form))
+    assert_same(packed(folder))
+
+
+def test_pack_keeps_the_source_and_overwrites_nothing(tmp_path, capsys):
+    folder = write_folder(tmp_path)
+    path = tmp_path / "out.npz"
+    (folder / "SOURCE.txt").write_text("  a mirror: été\n", encoding="utf-8")
+    datasets.main(["pack", str(folder), str(path)])
+    assert datasets.describe_dataset("cifar10", path, 1, 1)["source"] == "a mirror: été"
+    content = path.read_bytes()
+    with pytest.raises(SystemExit, match="1"):
+        datasets.main(["pack", str(folder), str(path)])
+    assert "out.npz exists and is not overwritten" in capsys.readouterr().err
+    assert path.read_bytes() == content
+    datasets.pack(folder, tmp_path / "other.npz", "mine")
+    assert datasets.describe_dataset("cifar10", tmp_path / "other.npz", 1, 1)["source"] == "mine"
+
+
+def test_interrupted_pack_leaves_nothing(tmp_path, monkeypatch):
+    def disk_full(file, **arrays):
+        file.write(b"PK")
+        raise OSError("no space")
+
+    folder = write_folder(tmp_path)
+    monkeypatch.setattr(datasets.np, "savez", disk_full)
+    refusal(packed, folder, error=OSError, names=["no space"])
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_pack_names_missing_files(tmp_path):
+    folder = write_folder(tmp_path)
+    (folder / "data_batch_3").unlink()
+    refusal(packed, folder, names=["lacks data_batch_3; expected data_batch_1, "])
+
+
+class Foreign:
+    """A class of our own; reading it makes a file."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __setstate__(self, state):
+        state["marker"].touch()
+
+
+@pytest.mark.parametrize("form", [2, 4])
+@pytest.mark.parametrize("make", [system_call, Foreign, lambda marker: Call(np.save, str(marker), [1])])
+def test_foreign_objects_are_refused_before_they_act(tmp_path, make, form):
+    marker = tmp_path / "marker.npy"
+    path = write_folder(tmp_path) / "data_batch_2"
+    path.write_bytes(content(extra=make(marker), form=form))
+    pickle.loads(path.read_bytes())
+    assert marker.exists(), "the attack must work on a reader without refusals"
+    marker.unlink()
+    refusal(packed, path.parent, names=[path, "which is not allowed"])
+    assert not marker.exists()
+
+
+def content(data=np.zeros((4, 3072), np.uint8), labels=(1, 2, 3, 4), extra=None, form=4):  # noqa: B008, read only
+    """A batch file with something wrong in it."""
+    labels = list(labels) if isinstance(labels, tuple) else labels
+    return dumps({**batch_dict(data, labels), b"extra": extra}, form)
+
+
+def array_call(shape, dtype, numbers):
+    """An array of which the file says the size."""
+    return Call(np.empty(0).__reduce__()[0], np.ndarray, (0,), b"b", state=(1, shape, np.dtype(dtype), False, numbers))
+
+
+def unfolding():
+    """A few hundred bytes of pickle that unfold to ten million labels."""
+    labels = [0] * 10
+    for _ in range(6):
+        labels = [labels] * 10
+    return labels
+
+
+REFUSED = {
+    "empty": (b"", "truncated or altered"),
+    "text": (b"not a pickle", "truncated or altered"),
+    "a list": (dumps([1, 2], 2), "contains a list; expected a dict"),
+    "an array": (dumps(np.zeros((4, 3072), np.uint8), 2), "expected a dict"),
+    # The pickle names sizes beyond the file's.
+    "memo": (b"\x80\x02}r" + struct.pack("<I", 2**22) + b".", "'data' is NoneType"),
+    "bytes": (b"\x80\x04\x8e" + struct.pack("<Q", 2**28) + b"ab.", "truncated or altered"),
+    "persistent": (b"\x80\x02P1\n.", "truncated or altered"),
+    "codec": (content(extra=Call(codecs.encode, "text", "rot13"), form=2), "'rot13'"),
+    # Arrays of anything but numbers, wherever they are.
+    "objects": (content(extra=np.array([None])), "contains an array of 'O8'"),
+    "addresses": (content(extra=array_call((1,), object, b"A" * 8)), "contains an array of 'O8'"),
+    "fields": (content(extra=np.zeros(4, [("a", object)])), "contains an array of 'V8'"),
+    "strings": (content(extra=np.array([b"abc"])), "contains an array of 'S3'"),
+    # Arrays whose numbers are missing, or were never written.
+    "too few numbers": (content(array_call((2**18, 3072), "u1", b"ab")), "truncated or altered"),
+    "no numbers": (content(Call(np.ndarray, (2**18, 3072), "u1")), "'data' is NoneType"),
+    "short buffer": (content(Call(np.empty(0).__reduce_ex__(5)[0], b"ab", np.dtype("u1"), (9, 3072), "C")), "altered"),
+    "a list of numbers": (content(array_call((4, 3072), "u1", [0] * 4 * 3072)), "truncated or altered"),
+    "short state": (content(Call(np.ndarray, (0,), state=(1, 2))), "altered"),
+    "the class": (content(np.ndarray), "'data' is type"),
+    "a dtype": (content(np.dtype("u1")), "'data' is _Dtype"),
+    # Pixels.
+    "no pixels": (content(None), "'data' is NoneType; expected uint8 (n, 3072)"),
+    "few pixels": (content(np.zeros((4, 3071), np.uint8)), "'data' is uint8 (4, 3071)"),
+    "no images": (content(np.zeros((0, 3072), np.uint8), []), "'data' is uint8 (0, 3072)"),
+    "float pixels": (content(np.zeros((4, 3072), np.float32)), "'data' is float32 (4, 3072)"),
+    # Labels.
+    "no labels": (content(labels=None), "'labels' is NoneType; expected 4 integers 0..9"),
+    "few labels": (content(labels=[1, 2, 3]), "'labels' is int64 (3,)"),
+    "10": (content(labels=[1, 2, 3, 10]), "'labels' are in 1..10; expected 0..9"),
+    "-1": (content(labels=[1, 2, -1, 3]), "'labels' are in -1..3; expected 0..9"),
+    "large": (content(labels=[1, 2, 3, 2**70]), "'labels' is object (4,)"),
+    "bools": (content(labels=[True, False, 1, 2]), "'labels' is list"),
+    "nested": (content(labels=unfolding()), "'labels' is list"),
+    "two dimensions": (content(labels=np.zeros((4, 1), int)), "'labels' is int64 (4, 1)"),
+}
+for form in FORMS:
+    for fraction in (0.001, 0.5, 0.999):
+        whole = content(form=form)
+        REFUSED[f"{form}, truncated at {fraction}"] = whole[: int(fraction * len(whole))], "truncated or altered"
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_pack_refuses_a_batch(tmp_path, name):
+    """The message names the file; little memory is taken, and nothing is written."""
+    batch, words = REFUSED[name]
+    path = write_folder(tmp_path) / "data_batch_2"
+    path.write_bytes(batch)
+    tracemalloc.start()
+    try:
+        refusal(packed, path.parent, names=[path, words])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10e6, f"{peak / 1e6:.0f} MB for a file of {len(batch)} bytes"
+    assert list(tmp_path.iterdir()) == [path.parent]
+
+
+# --- What a record says of the data -----------------------------------------------------------------------------
+
+
+def assert_described(data_dir, official, source, parts):
+    digest = hashlib.sha256(b"".join(parts)).hexdigest()
+    expected = {"name": "cifar10", "official": official, "source": source, "sha256": digest, "n_train": 20, "n_test": 4}
+    assert datasets.describe_dataset("cifar10", data_dir, 20, 4) == expected
+
+
+def test_describe_official_files(official):
+    (official / "SOURCE.txt").write_text("official files need no note")
+    files = [(official / name).read_bytes() for name in BATCHES]
+    assert_described(official.parent, True, datasets.CIFAR10_URL, files)
+
+
+@pytest.mark.parametrize("source", [None, "a mirror: été"])
+def test_describe_packed_file(tmp_path, source):
+    write_packed(tmp_path, source=source)
+    assert_described(tmp_path, False, source or "unknown", [array.tobytes() for array in packed_arrays().values()])
+
+
+# --- The toy dataset --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return datasets.load_toy()
+
+
+def test_toy_arrays(toy):
+    for (images, labels), n in zip(toy, (5000, 1000), strict=True):
+        assert (images.dtype, images.shape) == (np.uint8, (n, 32, 32, 3))
+        assert (labels.dtype, labels.shape) == (np.uint8, (n,))
+        assert np.bincount(labels).tolist() == [n // 10] * len(datasets.TOY_CLASSES)
+        assert images.min() == 0 and images.max() == 255
+        # Shuffled: no long runs of a class, and no class at regular places.
+        assert (np.diff(labels.astype(int)) == 0).mean() == pytest.approx(0.1, abs=0.05)
+        assert not np.array_equal(labels, np.arange(n) % 10)
+
+
+def test_toy_pixels_stay_the_same(toy):
+    """Records name the toy dataset by its hash, which depends on how sine and cosine are rounded."""
+    (x_train, y_train), (x_test, y_test) = toy
+    labels = hashlib.sha256(y_train.tobytes() + y_test.tobytes()).hexdigest()
+    assert labels == "9d4d166a8a4cd04ac0aef609ca8c8a5f847598fc520e475f090382995de1f7b4"
+    expected = [[103, 88, 139], [217, 98, 168], [100, 62, 159], [118, 170, 35], [177, 135, 179]]
+    np.testing.assert_allclose(x_train[::1000, 16, 16], expected, atol=1)
+    found = datasets.describe_dataset("toy", "not used", 5, 3)
+    digest = found.pop("sha256")
+    assert digest == hashlib.sha256(b"".join(part.tobytes() for part in (x_train, y_train, x_test, y_test))).hexdigest()
+    if (sys.platform, platform.machine()) == ("linux", "x86_64"):
+        # With and without the processor's fused multiply-add: three values differ by 1.
+        assert digest in (
+            "7ca2499aba64a292533681f2533e387f8b40549a32a140243f827f533a108aa9",
+            "61973f476c114cfad1a4606d319466899436f60cf0ac44fa1538d5dba1574a86",
+        )
+    source = "effnet_utils.datasets.load_toy, seed 0"
+    assert found == {"name": "toy", "official": False, "source": source, "n_train": 5, "n_test": 3}
+    (other, _), _ = datasets.load_toy(seed=1)
+    assert (other != x_train).mean() > 0.5
+
+
+def nearest_mean_accuracy(x_train, y_train, x_test, y_test):
+    means = np.stack([x_train[y_train == k].mean(0) for k in range(10)])
+    distances = (means**2).sum(1) - 2 * x_test @ means.T
+    return (distances.argmin(1) == y_test).mean()
+
+
+def test_toy_classes_need_more_than_colours_and_single_pixels(toy):
+    (x_train, y_train), (x_test, y_test) = toy
+    colours = nearest_mean_accuracy(x_train.mean((1, 2)), y_train, x_test.mean((1, 2)), y_test)
+    assert colours <= 0.2
+    train_pixels = x_train.reshape(5000, -1).astype(np.float32)
+    test_pixels = x_test.reshape(1000, -1).astype(np.float32)
+    assert nearest_mean_accuracy(train_pixels, y_train, test_pixels, y_test) <= 0.5
+
+
+# --- Any images -------------------------------------------------------------------------------------------------
+
+
+def some_images(n=6, height=8, width=10, channels=3):
+    return np.random.default_rng(3).integers(0, 256, (n, height, width, channels), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    "images, error, words",
+    [
+        (some_images()[0], ValueError, ["(8, 10, 3)", "(n, height, width, channels)"]),
+        (some_images()[None], ValueError, ["(1, 6, 8, 10, 3)"]),
+        (some_images().transpose(0, 3, 1, 2), ValueError, ["(6, 3, 8, 10)", "first", "np.moveaxis(images, 1, -1)"]),
+        (some_images().astype(np.float32), TypeError, ["float32", "..255", "expected uint8", "scales pixels itself"]),
+        (some_images() / 255, TypeError, ["float64 in 0..1", "expected uint8"]),
+        (some_images().astype(np.int64), TypeError, ["int64", "expected uint8"]),
+        (some_images() > 9, TypeError, ["bool", "expected uint8"]),
+        (some_images(n=0).astype(np.float32), TypeError, ["float32", "expected uint8"]),
+    ],
+)
+def test_check_images_refuses(images, error, words):
+    refusal(datasets.check_images, images, error=error, names=words)
+
+
+@pytest.mark.parametrize("check", [datasets.check_images, datasets.warn_if_scaled])
+def test_scaled_pixels_warn_and_others_do_not(check):
+    """The usual mistake: divided by 255 before the model does it again, then perhaps cast."""
+    with pytest.warns(UserWarning, match=r"are in 0\.\.1; the model expects 0\.\.255.*Scaled twice.*as read"):
+        check((some_images() / 255).round().astype(np.uint8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for images in (some_images(), some_images(channels=1), some_images(n=0)):
+            check(images)
+        check(np.moveaxis(some_images().transpose(0, 3, 1, 2), 1, -1))
+
+
+def test_scaled_floats_warn():
+    with pytest.warns(UserWarning, match="Scaled twice"):
+        datasets.warn_if_scaled(some_images() / 255)
+
+
+@pytest.mark.parametrize("size", [16, 32, 48])
+def test_resize_keeps_the_picture(toy, size):
+    images = toy[0][0][:3]
+    resized = datasets.resize(images, size)
+    assert (resized.shape, resized.dtype) == ((3, size, size, 3), np.uint8)
+    np.testing.assert_allclose(resized.mean((1, 2)), images.mean((1, 2)), atol=2)
+    if size == 16:
+        # What a pixel covers is averaged, its neighbours too: no pixel is merely left out.
+        blocks = images.reshape(3, 16, 2, 16, 2, 3).mean((2, 4))
+        assert np.abs(resized - blocks).mean() < np.abs(images[:, ::2, ::2] - blocks).mean()
+    if size == 32:
+        np.testing.assert_array_equal(resized, images)
+
+
+def test_reading_needs_neither_keras_nor_pillow(tmp_path):
+    write_packed(tmp_path)
+    code = (
+        "import sys; from effnet_utils import datasets; "
+        f"datasets.load_toy(); datasets.load_cifar10({str(tmp_path)!r}); "
+        "print({'keras', 'tensorflow', 'PIL'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
