@@ -1,15 +1,12 @@
 """CIFAR-10 from its official files or from a packed copy, a toy dataset that needs no files, and folders of images.
 
 CIFAR-10: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images". A data set of the same form, such as
-a mirror or a subset, is converted once: ``python -m effnet_utils.datasets pack FOLDER OUT.npz``.
+a mirror or a subset, is converted once by the repository's ``python -m tools.pack_cifar10 FOLDER OUT.npz``.
 """
 
-import argparse
 import hashlib
-import io
 import os
 import pickle
-import re
 import struct
 import tarfile
 import tempfile
@@ -19,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from effnet_utils.files import RestrictedUnpickler, atomic_write, check_sha256, project_path
+from effnet_utils.files import check_sha256, project_path
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_FOLDER = "cifar-10-batches-py"
@@ -47,7 +44,7 @@ def load_cifar10(data_dir="data"):
 
     Args:
         data_dir: a folder that contains ``cifar-10-batches-py`` or ``cifar10.npz``, or to which the official files are
-            downloaded; or the path of ``cifar-10-batches-py`` or of a file that ``pack`` wrote.
+            downloaded; or the path of ``cifar-10-batches-py`` or of a file that ``tools.pack_cifar10`` wrote.
 
     Returns:
         (x_train, y_train), (x_test, y_test): images uint8 (n, 32, 32, 3) with pixels 0..255, labels uint8 (n,) in
@@ -135,13 +132,9 @@ def _cifar10_place(data_dir):
     return folder
 
 
-def _missing_batches(folder):
-    return [name for name in CIFAR10_MD5 if not (folder / name).is_file()]
-
-
 def _official_files(folder):
     """The contents of the six official files, in order; any other file is refused."""
-    missing = _missing_batches(folder)
+    missing = [name for name in CIFAR10_MD5 if not (folder / name).is_file()]
     if missing:
         raise ValueError(f"{folder} lacks {', '.join(missing)}: complete the folder, or remove it to download it anew")
     contents = []
@@ -152,7 +145,7 @@ def _official_files(folder):
             raise ValueError(
                 f"{folder / name} is not the official CIFAR-10 file (its MD5 is {found}, expected {expected}): if it "
                 f"is damaged, remove {folder} to download it anew; if it is another data set of the same form (a "
-                f'mirror, a subset), convert the folder once with `python -m effnet_utils.datasets pack "{folder}" '
+                f'mirror, a subset), convert the folder once with `python -m tools.pack_cifar10 "{folder}" '
                 f'"{folder.parent / CIFAR10_PACKED}"` and set data_dir to the new file'
             )
         contents.append(content)
@@ -162,10 +155,10 @@ def _official_files(folder):
 def _read_official_batch(content):
     """Images and labels of an official file. Unpickling can run code: check the MD5 first."""
     batch = pickle.loads(content, encoding="bytes")
-    return _to_images(batch[b"data"]), np.array(batch[b"labels"], np.uint8)
+    return to_images(batch[b"data"]), np.array(batch[b"labels"], np.uint8)
 
 
-def _to_images(pixels):
+def to_images(pixels):
     """Images (n, 32, 32, 3) from rows (n, 3072), each of which holds the red plane, then green, then blue."""
     planes = pixels.reshape(-1, 3, 32, 32)
     return np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
@@ -208,41 +201,6 @@ def _download(archive, temporary):
         ) from error
 
 
-# --- Packed data sets of CIFAR-10's form --------------------------------------------------------------------------
-
-
-def pack(folder, path, source=None):
-    """Convert a folder of batch files in CIFAR-10's official form to one .npz file for ``load_cifar10``.
-
-    The folder may come from anybody: no code in its files can run.
-
-    Args:
-        folder: contains data_batch_1..5 and test_batch.
-        path: of the new file.
-        source: text for records and figures that says what these images are; by default the content of the folder's
-            SOURCE.txt, or "unknown".
-
-    Raises:
-        FileExistsError: ``path`` exists.
-        ValueError: a file is missing, damaged, or contains anything but arrays, lists and text.
-    """
-    folder = Path(folder)
-    path = Path(path)
-    if path.exists():
-        raise FileExistsError(f"{path} exists and is not overwritten: delete it or choose another name")
-    missing = _missing_batches(folder)
-    if missing:
-        raise ValueError(f"{folder} lacks {', '.join(missing)}; expected {', '.join(CIFAR10_MD5)}")
-    note = folder / "SOURCE.txt"
-    if source is None:
-        source = note.read_text(encoding="utf-8").strip() if note.is_file() else "unknown"
-    *train, (x_test, y_test) = [_read_batch(folder / name) for name in CIFAR10_MD5]
-    x_train = np.concatenate([images for images, _ in train])
-    y_train = np.concatenate([labels for _, labels in train])
-    with atomic_write(path) as file:
-        np.savez(file, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test, source=np.array(source))
-
-
 def _read_packed(path):
     """((x_train, y_train), (x_test, y_test)) and the source of a packed file."""
     try:
@@ -256,15 +214,15 @@ def _read_packed(path):
         raise ValueError(f"{path} lacks {', '.join(missing)}; expected the arrays {', '.join(PACKED_ARRAYS)}")
     source = found.get("source", np.array("unknown"))
     if not isinstance(source, np.ndarray) or source.dtype.kind != "U" or source.shape != ():
-        raise ValueError(f"{path}: source is {_kind(source)}; expected one text")
+        raise ValueError(f"{path}: source is {kind(source)}; expected one text")
     splits = []
     for split in ("train", "test"):
         images = found[f"x_{split}"]
         labels = found[f"y_{split}"]
         if not _is_uint8(images) or images.shape[1:] != (32, 32, 3) or len(images) == 0:
-            raise ValueError(f"{path}: x_{split} is {_kind(images)}; expected uint8 (n, 32, 32, 3), n > 0")
+            raise ValueError(f"{path}: x_{split} is {kind(images)}; expected uint8 (n, 32, 32, 3), n > 0")
         if not _is_uint8(labels) or labels.shape != (len(images),):
-            raise ValueError(f"{path}: y_{split} is {_kind(labels)}; expected uint8 ({len(images)},)")
+            raise ValueError(f"{path}: y_{split} is {kind(labels)}; expected uint8 ({len(images)},)")
         if labels.max() > 9:
             raise ValueError(f"{path}: y_{split} is in {labels.min()}..{labels.max()}; expected 0..9")
         splits.append((np.ascontiguousarray(images), labels))
@@ -275,85 +233,9 @@ def _is_uint8(value):
     return isinstance(value, np.ndarray) and value.dtype == np.uint8
 
 
-def _kind(value):
+def kind(value):
+    """What a value is, for messages: dtype and shape of an array, else the name of its type."""
     return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
-
-
-class _Dtype:
-    """Stands in for numpy.dtype, which believes any flags that a file sets: bytes would become addresses of objects."""
-
-    def __init__(self, code, *_):
-        code = code.decode() if isinstance(code, bytes) else code
-        if not re.fullmatch("[biuf][1248]", code):
-            raise pickle.UnpicklingError(f"it contains an array of {code!r}")
-        self.value = np.dtype(code)
-
-    def __setstate__(self, state):
-        self.value = self.value.newbyteorder(state[1])
-
-
-class _Array:
-    """Stands in for numpy.ndarray, which would also make arrays of memory that nobody has written to."""
-
-    value = None
-
-    def __init__(self, *_):
-        """The numbers come later, in the state."""
-
-    def __setstate__(self, state):
-        _, shape, dtype, fortran, numbers = state
-        self.value = np.frombuffer(numbers, dtype.value).reshape(shape, order="F" if fortran else "C")
-
-
-def _from_buffer(numbers, dtype, shape, order):
-    """Stands in for NumPy's function of the fifth protocol."""
-    return np.frombuffer(numbers, dtype.value).reshape(shape, order=order)
-
-
-def _latin1_bytes(text, encoding):
-    """How protocol 2 spells bytes when Python 3 writes it."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"unexpected encoding {encoding!r}")
-    return text.encode("latin1")
-
-
-class _BatchUnpickler(RestrictedUnpickler):
-    """Builds arrays of numbers, strings, bytes, lists, dicts and numbers."""
-
-    allowed = {
-        ("numpy", "ndarray"): _Array,
-        ("numpy", "dtype"): _Dtype,
-        ("numpy.core.multiarray", "_reconstruct"): _Array,
-        ("numpy.core.numeric", "_frombuffer"): _from_buffer,
-        ("_codecs", "encode"): _latin1_bytes,
-    }
-
-
-def _read_batch(path):
-    """Images uint8 (n, 32, 32, 3) and labels uint8 (n,) of one batch file, which may come from anybody."""
-    try:
-        batch = _BatchUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
-    except Exception as error:  # a damaged pickle can raise almost anything
-        raise ValueError(f"{path} cannot be read as a CIFAR-10 batch: truncated or altered ({error!r})") from error
-    if not isinstance(batch, dict):
-        raise ValueError(f"{path} contains a {type(batch).__name__}; expected a dict with b'data' and b'labels'")
-    pixels = _entry(batch, "data")
-    labels = _entry(batch, "labels")
-    if not _is_uint8(pixels) or pixels.shape[1:] != (3072,) or len(pixels) == 0:
-        raise ValueError(f"{path}: 'data' is {_kind(pixels)}; expected uint8 (n, 3072), n > 0")
-    if isinstance(labels, list) and all(type(label) is int for label in labels):
-        labels = np.array(labels)
-    if not isinstance(labels, np.ndarray) or labels.shape != (len(pixels),) or labels.dtype.kind not in "iu":
-        raise ValueError(f"{path}: 'labels' is {_kind(labels)}; expected {len(pixels)} integers 0..9")
-    if labels.min() < 0 or labels.max() > 9:
-        raise ValueError(f"{path}: 'labels' are in {labels.min()}..{labels.max()}; expected 0..9")
-    return _to_images(pixels), labels.astype(np.uint8)
-
-
-def _entry(batch, key):
-    """A batch's value: Python 2 wrote the keys as bytes, Python 3 may write them as text."""
-    value = batch.get(key.encode(), batch.get(key))
-    return value.value if isinstance(value, _Array) else value
 
 
 # --- The toy dataset ----------------------------------------------------------------------------------------------
@@ -529,27 +411,3 @@ def resize(images, size):
     from PIL import Image
 
     return np.stack([Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR) for image in images])
-
-
-# --- The command --------------------------------------------------------------------------------------------------
-
-
-def main(arguments=None):
-    """``python -m effnet_utils.datasets pack FOLDER OUT.npz``; paths are relative to the working folder."""
-    parser = argparse.ArgumentParser(prog="python -m effnet_utils.datasets")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("pack", help="convert a folder in CIFAR-10's official form to one .npz file")
-    command.add_argument("folder", type=Path, metavar="FOLDER", help="contains data_batch_1..5 and test_batch")
-    command.add_argument("path", type=Path, metavar="OUT.npz", help="the new file; load_cifar10 takes it as data_dir")
-    command.add_argument("--source", metavar="TEXT", help="what the images are (default: the folder's SOURCE.txt)")
-    given = parser.parse_args(arguments)
-    try:
-        pack(given.folder, given.path, given.source)
-    except (OSError, ValueError) as error:
-        parser.exit(1, f"error: {error}\n")
-    ((x_train, _), (x_test, _)), source = _read_packed(given.path)
-    print(f"{given.path}: {len(x_train)} training and {len(x_test)} test images; source: {source}")
-
-
-if __name__ == "__main__":
-    main()

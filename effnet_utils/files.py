@@ -1,9 +1,8 @@
-"""Paths, checksums, atomic writes, pickles that may come from anybody, and the files that ship with the package."""
+"""Paths, checksums, atomic writes, and the files that ship with the package."""
 
 import hashlib
 import json
 import os
-import pickle
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,21 +52,6 @@ def atomic_write(path):
     except BaseException:
         os.unlink(file.name)
         raise
-
-
-# The unpickler in Python: the one in C allocates memory for whatever memo index a file names.
-class RestrictedUnpickler(pickle._Unpickler):
-    """Reads a pickle in which no code can run: only what ``allowed`` names is built, besides plain Python values."""
-
-    # {(module, name): the class or function that stands in for it}
-    allowed = {}
-
-    def find_class(self, module, name):
-        # numpy.core became numpy._core in NumPy 2; files of both ages name the same functions.
-        place = (module.replace("numpy._core", "numpy.core"), name)
-        if place not in self.allowed:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not allowed")
-        return self.allowed[place]
 
 
 def shipped_folders():

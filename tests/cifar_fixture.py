@@ -2,11 +2,13 @@
 
 import hashlib
 import io
+import os
 import pickle
 import struct
 import tarfile
 
 import numpy as np
+import pytest
 
 FOLDER = "cifar-10-batches-py"
 BATCHES = (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")
@@ -127,3 +129,24 @@ def write_packed(folder, **changed):
     path = folder / "cifar10.npz"
     np.savez(path, **packed_arrays(**changed))
     return path
+
+
+def assert_same(found, expected=None):
+    for (images, labels), (expected_images, expected_labels) in zip(found, expected or expected_arrays(), strict=True):
+        assert images.dtype == labels.dtype == np.uint8
+        assert images.flags.c_contiguous and images.flags.writeable
+        np.testing.assert_array_equal(images, expected_images)
+        np.testing.assert_array_equal(labels, expected_labels)
+
+
+def refusal(function, *arguments, error=ValueError, names=()):
+    """The message of a refusal; it must contain all ``names``."""
+    with pytest.raises(error) as caught:
+        function(*arguments)
+    for name in names:
+        assert str(name) in str(caught.value)
+    return str(caught.value)
+
+
+def system_call(marker):
+    return Call(os.system, f"touch '{marker}'")

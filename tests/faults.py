@@ -25,9 +25,9 @@ import keras
 import nbformat
 import numpy as np
 import pytest
+from effnet_utils.records import PARTIAL
 
 from effnet_utils import records
-from effnet_utils.records import PARTIAL
 
 TINY = {
     "dataset": "toy", "layout": "imagenet", "epochs": 4, "batch_size": 32, "train_limit": 256,

@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from effnet_utils.records import read_published
 
 from effnet_utils import VARIANTS, compound_coefficients, count_macs, efficientnet
-from effnet_utils.records import read_published
 
 PUBLISHED = json.loads((Path(__file__).parents[1] / "data" / "published.json").read_text())
 TABLES = PUBLISHED["tables"]

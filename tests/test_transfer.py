@@ -6,10 +6,10 @@ import os
 import keras
 import numpy as np
 import pytest
+from effnet_utils.data import load_image_dir
 from PIL import Image
 
 from effnet_utils import B0_BLOCKS, efficientnet, transfer
-from effnet_utils.data import load_image_dir
 
 SIDE = 16
 RNG = np.random.default_rng(0)

@@ -9,10 +9,10 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from effnet_utils.records import photographs
 from packaging.requirements import Requirement
 
 from effnet_utils import efficientnet, weights
-from effnet_utils.records import photographs
 
 ROOT = Path(__file__).resolve().parents[1]
 LITE0 = weights._package_folder(weights.LITE0_PACKAGE, "") / weights.LITE0_FILE

@@ -8,10 +8,10 @@ import os
 import keras
 import numpy as np
 import pytest
+from effnet_utils.train import Batches, EpochLines, Recipe, evaluate, predict, prepare
 
 from effnet_utils import efficientnet, load_toy
 from effnet_utils.inspection import grad_cam, gradient
-from effnet_utils.train import Batches, EpochLines, Recipe, evaluate, predict, prepare
 
 pytestmark = pytest.mark.slow
 

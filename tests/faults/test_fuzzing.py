@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cifar_fixture import BATCHES, FORMS, batch_dict, dumps, made_up_batches, packed_arrays
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from effnet_utils import datasets
+from tests.cifar_fixture import BATCHES, FORMS, batch_dict, dumps, made_up_batches, packed_arrays
+from tools import pack_cifar10
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 100))
 OPCODES = sorted(value for name, value in vars(pickle).items() if name.isupper() and type(value) is bytes)
@@ -68,7 +69,7 @@ def read_batch(content, folder):
         (folder / name).write_bytes(PICKLES[0])
     (folder / "data_batch_1").write_bytes(content)
     path = folder / "packed.npz"
-    datasets.pack(folder, path)
+    pack_cifar10.pack(folder, path)
     read_packed(path.read_bytes(), folder)
     path.unlink()
 

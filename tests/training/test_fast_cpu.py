@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from effnet_utils.training import _fast_cpu
-from effnet_utils.training._fast_cpu import accelerate
 
 from effnet_utils import efficientnet, load_toy
+from effnet_utils.training import _fast_cpu
+from effnet_utils.training._fast_cpu import accelerate
 
 pytestmark = pytest.mark.slow
 
