@@ -1,7 +1,7 @@
 """The parts of EfficientNet: swish, squeeze-and-excitation, the inverted residual block and MBConv.
 
-Everything here is plain Keras 3 and channels-last. Each function can be copied out of this file; its docstring
-names what must go with it.
+Everything here is plain Keras 3 and channels-last. Each function can be copied out of this file; the line
+``Copy with:`` of its docstring names what it needs beside it.
 
 Sources: Ramachandran et al. 2017 (swish, arXiv:1710.05941); Hu et al. 2018 (squeeze-and-excitation,
 arXiv:1709.01507); Sandler et al. 2018 (inverted residual, arXiv:1801.04381); Tan and Le 2019 (EfficientNet,
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
-# Normal with variance 2 / fan_out, as in the reference code. A dict, so that each layer draws its own values:
-# one initializer object shared by two layers of one shape would give both the same weights.
+# Initialisation: normal with variance 2 / fan_out, as in the reference code. A dict, so that each layer draws its own
+# values: one initializer object shared by two layers of the same shape would give both the same weights.
 CONV_INITIALIZER = {
     "class_name": "VarianceScaling",
     "config": {"scale": 2.0, "mode": "fan_out", "distribution": "truncated_normal"},
@@ -36,17 +36,17 @@ def swish(x):
 
 
 def se_block(x, squeeze_filters, *, activation="swish", name="se_"):
-    """Squeeze-and-excitation: weight each channel by a gate that is computed from all channels.
+    """Squeeze-and-excitation (channel attention): multiply each channel by a weight computed from all channels.
 
     Args:
         x: float tensor (batch, height, width, channels).
-        squeeze_filters: int >= 1, width of the bottleneck. SENet takes channels / 16; EfficientNet takes a
-            quarter of the channels that enter the MBConv block, before expansion.
-        activation: activation of the bottleneck; the gate is always a sigmoid.
+        squeeze_filters: int >= 1, squeezed channels (the bottleneck). SENet takes channels / 16; EfficientNet takes
+            a quarter of the channels that enter the MBConv block, before expansion.
+        activation: of the bottleneck; the gate at the end is always a sigmoid.
         name: prefix of the layers' names.
 
     Returns:
-        Tensor of the shape of ``x``: ``x`` times a gate in 0..1 for each image and channel.
+        Tensor of the shape of ``x``: ``x`` times its channel weights, numbers in 0..1 for each image and channel.
 
     Raises:
         ValueError: ``squeeze_filters`` is below 1.
@@ -67,24 +67,27 @@ def se_block(x, squeeze_filters, *, activation="swish", name="se_"):
 
 
 def inverted_residual_block(x, filters, *, expand_ratio=6, kernel_size=3, strides=1, activation="relu6", name=""):
-    """MobileNetV2's block: expand with 1x1, filter each channel, project with 1x1 and no activation, add.
+    """Inverted residual with linear bottleneck, MobileNetV2's block: expand, filter each channel, project, add.
+
+    Expansion and projection are 1x1 convolutions; between them a depthwise convolution filters each channel by itself.
 
     Args:
         x: float tensor (batch, height, width, channels).
         filters: int, channels of the output.
-        expand_ratio: int, the block is this many times wider inside; 1 leaves the expansion out.
-        kernel_size: int, side of the depthwise kernel.
+        expand_ratio: int >= 1, expanded channels / input channels; 1 leaves the expansion out.
+        kernel_size: int, height and width of the depthwise kernel.
         strides: 1 or 2, of the depthwise convolution.
         activation: after expansion and after the depthwise convolution, never after the projection.
         name: prefix of the layers' names.
 
     Returns:
-        Tensor (batch, ceil(height / strides), ceil(width / strides), filters). The input is added to it where the
-        two have the same shape, that is for ``strides=1`` and ``filters`` equal to the input's channels.
+        Tensor (batch, ceil(height / strides), ceil(width / strides), filters). The input is added to it (skip
+        connection) where both have the same shape: ``strides=1`` and ``filters`` equal to the input's channels.
 
     Source: Sandler et al. 2018, section 3 and table 1. Copy with: CONV_INITIALIZER.
     """
-    inputs, channels = x, x.shape[-1]
+    inputs = x
+    channels = x.shape[-1]
     if expand_ratio != 1:
         x = layers.Conv2D(
             channels * expand_ratio, 1, use_bias=False, kernel_initializer=CONV_INITIALIZER, name=f"{name}expand_conv"
@@ -112,9 +115,9 @@ def inverted_residual_block(x, filters, *, expand_ratio=6, kernel_size=3, stride
 class BlockArgs:
     """One stage of an EfficientNet: a row of the paper's table 1.
 
-    ``num_repeat`` blocks, of which the first takes ``input_filters`` channels and ``strides``; the others take
-    ``output_filters`` channels and stride 1. ``se_ratio`` counts from ``input_filters``; 0 means no gate.
-    Copy with: nothing.
+    A stage is ``num_repeat`` MBConv blocks. The first has ``input_filters`` input channels and ``strides``; the others
+    have ``output_filters`` input channels and stride 1. ``se_ratio`` is the SE block's squeezed channels divided by the
+    block's input channels; 0 means no SE block. ``id_skip=False`` leaves out the skip connection. Copy with: nothing.
     """
 
     kernel_size: int
@@ -133,9 +136,9 @@ def mbconv_block(x, args, *, activation="swish", drop_rate=0.0, bn_momentum=0.99
     Args:
         x: float tensor (batch, height, width, args.input_filters).
         args: BlockArgs; ``num_repeat`` is not used here.
-        activation: after expansion, after the depthwise convolution and inside the gate.
-        drop_rate: 0 <= rate < 1, share of the images for which the block is left out while training (stochastic
-            depth); has no effect on a block without a skip.
+        activation: after expansion, after the depthwise convolution and in the SE block's bottleneck.
+        drop_rate: 0 <= rate < 1, stochastic depth (drop connect): the fraction of images for which training skips the
+            block; has no effect on a block without a skip connection.
         bn_momentum, bn_epsilon: of every BatchNormalization.
         name: prefix of the layers' names.
 
@@ -180,7 +183,7 @@ def mbconv_block(x, args, *, activation="swish", drop_rate=0.0, bn_momentum=0.99
     x = norm(x, "project_bn")
     if args.id_skip and args.strides == 1 and args.input_filters == args.output_filters:
         if drop_rate > 0:
-            # One draw for each image: the whole block is kept (and scaled up) or left out.
+            # One draw per image: the whole block is kept (and scaled up) or left out.
             x = layers.Dropout(drop_rate, noise_shape=(None, 1, 1, 1), name=f"{name}drop")(x)
         x = layers.Add(name=f"{name}add")([x, inputs])
     return x

@@ -1,4 +1,4 @@
-"""The rules that turn B0 into B1..B7, and the cost of what they make.
+"""Compound scaling: the rules that turn B0 into B1..B7, and the cost (MACs) of the networks that they make.
 
 Source: Tan and Le 2019 (arXiv:1905.11946), section 3; coefficients and rounding as in the authors' released code.
 """
@@ -24,7 +24,7 @@ VARIANTS = {
 
 
 def round_filters(filters, width):
-    """Channels of a layer after scaling: a multiple of 8, at most 10 % below ``filters * width``.
+    """Number of channels after scaling the width: a multiple of 8, at most 10 % below ``filters * width``.
 
     Args:
         filters: int, channels in B0.
@@ -33,7 +33,7 @@ def round_filters(filters, width):
     Returns:
         int, at least 8.
 
-    Source: the authors' code; the paper does not mention it. Copy with: nothing.
+    Source: the authors' code; the paper does not mention this rule. Copy with: nothing.
     """
     scaled = filters * width
     rounded = max(8, int(scaled + 4) // 8 * 8)
@@ -43,7 +43,7 @@ def round_filters(filters, width):
 
 
 def round_repeats(repeats, depth):
-    """Blocks of a stage after scaling: ``repeats * depth``, rounded up.
+    """Number of blocks in a stage after scaling the depth: ``repeats * depth``, rounded up.
 
     Args:
         repeats: int, blocks in B0.
@@ -60,7 +60,7 @@ def round_repeats(repeats, depth):
 def compound_coefficients(phi, alpha=1.2, beta=1.1, gamma=1.15):
     """Depth, width and resolution multipliers for the compound coefficient ``phi``.
 
-    Mult-adds grow by about ``(alpha * beta**2 * gamma**2) ** phi``, which is close to ``2 ** phi`` for the paper's
+    The MACs grow by about ``(alpha * beta**2 * gamma**2) ** phi``, which is close to ``2 ** phi`` for the paper's
     values. The released B1..B7 follow a rounded table instead (``VARIANTS``).
 
     Args:
@@ -82,10 +82,10 @@ def compound_coefficients(phi, alpha=1.2, beta=1.1, gamma=1.15):
 
 
 def count_macs(model):
-    """Multiply-adds of one image through the convolutions and dense layers of a model.
+    """Multiply-adds (MACs) of one image through the convolutions and dense layers of a model.
 
-    This is what the paper calls FLOPS; counted as floating-point operations it is twice as much. Normalisation,
-    activations, additions and pooling are left out, as in the published figures.
+    The paper calls them FLOPS; as floating-point operations there are twice as many. Normalisation, activations,
+    additions and pooling are not counted, as in the published figures.
 
     Args:
         model: built ``keras.Model`` with a fixed input size, flat or nested.
