@@ -19,38 +19,37 @@ CIFAR10_SIZE = 32
 # Spellings of before, still understood in commands, grids and notebooks.
 OLD_NAMES = {"train_limit": "max_train_samples", "evaluate_on": "eval_split"}
 
+
+def _kind(type_, help_, **limits):
+    return Annotated[type_, Field(description=help_, **limits)]
+
+
 # What a name means in every notebook.
-Dataset = Annotated[Literal[tuple(TRAIN_IMAGES)], Field(description="cifar10 or toy")]
-DataDir = Annotated[
-    str, Field(min_length=1, description="folder that holds cifar-10-batches-py, or that it is downloaded to")
-]
-Variant = Annotated[Literal[tuple(VARIANTS)], Field(description="b0..b7 or lite0..lite4")]
-Layout = Annotated[
-    Literal[tuple(LAYOUTS)], Field(description="stride layout: cifar, cifar-fast, cifar-fine or imagenet")
-]
-Epochs = Annotated[int, Field(ge=1, description="passes over the training images")]
-BatchSize = Annotated[int, Field(ge=1, description="images in one step")]
-LearningRate = Annotated[float, Field(ge=1e-6, allow_inf_nan=False, description="peak of the one-cycle schedule")]
-MaxTrainSamples = Annotated[int, Field(ge=0, description="use only so many training images; 0 is all")]
-MaxTestSamples = Annotated[int, Field(ge=0, description="use only so many test images; 0 is all")]
-EvalSplit = Annotated[
-    Literal["test", "validation"],
-    Field(description="test, or validation: the last tenth of the training images, held out"),
-]
-Seed = Annotated[int, Field(ge=0, lt=2**32, description="of weights, order and augmentation")]
-Precision = Annotated[
-    Literal["float32", "mixed_float16", "mixed_bfloat16"],
-    Field(description="float32, mixed_float16 or mixed_bfloat16"),
-]
-Devices = Annotated[int, Field(ge=1, description="GPUs that share each batch; batch_size has to be a multiple")]
-Overrides = Annotated[str, Field(description='JSON object of recipe values, such as {"translate": 4}')]
-OutputDir = Annotated[str, Field(description="folder for the results; empty makes a new one under runs/")]
-Resume = Annotated[bool, Field(description="continue the run in output_dir that did not end")]
-ModelPath = Annotated[str, Field(description="model.keras that 07 wrote; empty trains on the toy dataset")]
-Resolution = Annotated[
-    int, Field(ge=0, le=640, multiple_of=32, description="size that images are upsampled to; 0 chooses by validation")
-]
-Count = Annotated[int, Field(ge=1)]
+Dataset = _kind(Literal[tuple(TRAIN_IMAGES)], "cifar10 or toy")
+DataDir = _kind(str, "folder that holds cifar-10-batches-py or cifar10.npz, or that is downloaded to", min_length=1)
+Variant = _kind(Literal[tuple(VARIANTS)], "b0..b7 or lite0..lite4")
+Layout = _kind(Literal[tuple(LAYOUTS)], "stride layout: cifar, cifar-fast, cifar-fine or imagenet")
+Epochs = _kind(int, "passes over the training images", ge=1)
+BatchSize = _kind(int, "images in one step", ge=1)
+LearningRate = _kind(float, "peak of the one-cycle schedule", ge=1e-6, allow_inf_nan=False)
+MaxTrainSamples = _kind(int, "use only so many training images; 0 is all", ge=0)
+MaxTestSamples = _kind(int, "use only so many test images; 0 is all", ge=0)
+EvalSplit = _kind(Literal["test", "validation"], "test, or validation: the last tenth of the training images, held out")
+Seed = _kind(int, "of weights, order and augmentation", ge=0, lt=2**32)
+Precision = _kind(Literal["float32", "mixed_float16", "mixed_bfloat16"], "float32, mixed_float16 or mixed_bfloat16")
+Devices = _kind(int, "GPUs that share each batch; batch_size has to be a multiple", ge=1)
+Overrides = _kind(str, 'JSON object of recipe values, such as {"translate": 4}')
+OutputDir = _kind(str, "folder for the results; empty makes a new one under runs/")
+Resume = _kind(bool, "continue the run in output_dir that did not end")
+ModelPath = _kind(str, "model.keras that 07 wrote; empty trains on the toy dataset")
+LitePath = _kind(str, "the same of a Lite0")
+ImageDir = _kind(str, "folder of your own images, one folder for each class, in place of the dataset")
+Resolution = _kind(int, "size that images are upsampled to; 0 chooses by validation", ge=0, le=640, multiple_of=32)
+TuneLimit = _kind(int, "images of each fine-tuning run", ge=1)
+TuneEpochs = _kind(int, "epochs of each fine-tuning run", ge=1)
+Repeats = _kind(int, "how often each measurement is repeated", ge=1)
+Rows = _kind(str, "rows of section 1 to run again in section 2, with spaces between")
+Workers = _kind(int, "runs at a time; each has its own part of the cores", ge=1)
 KINDS = {
     "dataset": Dataset, "data_dir": DataDir, "variant": Variant, "layout": Layout, "epochs": Epochs,
     "batch_size": BatchSize, "learning_rate": LearningRate, "max_train_samples": MaxTrainSamples,
@@ -148,15 +147,13 @@ class TransferParameters(Parameters):
 
     dataset: Dataset = "cifar10"
     data_dir: DataDir = "data"
-    image_dir: Annotated[
-        str, Field(description="folder of your own images, one folder for each class, in place of the dataset")
-    ] = ""
+    image_dir: ImageDir = ""
     variant: Variant = "lite0"
     resolution: Resolution = 0
     max_train_samples: MaxTrainSamples = 0
-    tune_limit: Annotated[Count, Field(description="images of each fine-tuning run")] = 1000
-    tune_epochs: Annotated[Count, Field(description="epochs of each fine-tuning run")] = 5
-    repeats: Annotated[Count, Field(description="runs of each kind in sections 5 and 6, with seeds of their own")] = 3
+    tune_limit: TuneLimit = 1000
+    tune_epochs: TuneEpochs = 5
+    repeats: Repeats = 3
     seed: Seed = 0
     output_dir: OutputDir = ""
 
@@ -176,14 +173,12 @@ class InspectionParameters(Parameters):
 class AblationParameters(Parameters):
     """Of notebook 10."""
 
-    rows: Annotated[str, Field(description="rows of section 1 to run again in section 2, with spaces between")] = (
-        "no-skips"
-    )
+    rows: Rows = "no-skips"
     dataset: Dataset = "toy"
     data_dir: DataDir = "data"
     max_train_samples: MaxTrainSamples = 2000
     epochs: Epochs = 3
-    repeats: Annotated[Count, Field(description="runs of each row, with seeds of their own")] = 1
+    repeats: Repeats = 1
     output_dir: OutputDir = ""
 
 
@@ -193,10 +188,10 @@ class DeployParameters(Parameters):
     dataset: Dataset = "toy"
     data_dir: DataDir = "data"
     model_path: ModelPath = ""
-    lite_path: Annotated[str, Field(description="the same of a Lite0")] = ""
+    lite_path: LitePath = ""
     max_train_samples: MaxTrainSamples = 0
     test_limit: MaxTestSamples = 0
-    repeats: Annotated[Count, Field(description="how often each call is timed")] = 50
+    repeats: Repeats = 50
     seed: Seed = 0
     output_dir: OutputDir = ""
 
@@ -204,7 +199,7 @@ class DeployParameters(Parameters):
 class ScaleParameters(Parameters):
     """Of notebook 12."""
 
-    workers: Annotated[Count, Field(description="runs at a time; each has its own part of the cores")] = 2
+    workers: Workers = 2
     max_train_samples: MaxTrainSamples = 2000
     epochs: Epochs = 2
     output_dir: OutputDir = ""
