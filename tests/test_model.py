@@ -1,119 +1,181 @@
-"""The builder's options, bad arguments, the parts and the rules; test_parity.py compares with the reference."""
+"""The builder: what its arguments change, and which it refuses; test_parity.py compares with the reference."""
 
 import json
 import subprocess
 import sys
-from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 
-from effnet_utils import B0_BLOCKS, LAYOUTS, VARIANTS, BlockArgs, count_macs, efficientnet, endpoints
-from effnet_utils.blocks import inverted_residual_block, mbconv_block, se_block, swish
-from effnet_utils.scaling import compound_coefficients, round_filters, round_repeats
+import effnet_utils
+from effnet_utils import B0_BLOCKS, LAYOUTS, BlockArgs, efficientnet, endpoints
+
+# Two stages of three blocks: built in a tenth of a second.
+TINY = (
+    BlockArgs(kernel_size=3, num_repeat=1, input_filters=32, output_filters=16, expand_ratio=1),
+    BlockArgs(kernel_size=5, num_repeat=2, input_filters=16, output_filters=24, expand_ratio=6, strides=2),
+)
 
 
-def trainable(model):
-    return sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+def tiny(variant="b0", **arguments):
+    return efficientnet(variant, **{"blocks": TINY, "input_shape": (32, 32, 3), "classes": 10, **arguments})
 
 
-@pytest.fixture(autouse=True)
-def fresh_graph():
-    yield
-    keras.backend.clear_session()
+def outputs(model, images):
+    return keras.ops.convert_to_numpy(model(images, training=False))
 
 
-@pytest.mark.slow
-def test_mult_adds_of_a_nested_model_and_without_a_size():
-    inner = efficientnet("b0", layout="cifar-fast", classes=10)
-    outer = keras.Sequential([keras.Input((32, 32, 3)), inner, keras.layers.Dense(2)])
-    assert count_macs(outer) == count_macs(inner) + 20
-    with pytest.raises(ValueError, match="fixed input size"):
-        count_macs(efficientnet("b0", input_shape=(None, None, 3)))
+def pixels(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-@pytest.mark.slow
+# --- What the arguments change ------------------------------------------------------------------------------------
+
+
+def test_width_and_depth_scale_the_stages():
+    model = tiny(width=2.0, depth=1.5)
+    blocks = {layer.name.split("_")[0] for layer in model.layers if layer.name.startswith("block")}
+    assert blocks == {"block1a", "block1b", "block2a", "block2b", "block2c"}
+    filters = {name: model.get_layer(f"{name}_conv").filters for name in ("stem", "block2c_project", "top")}
+    assert filters == {"stem": 64, "block2c_project": 48, "top": 2560}
+
+
+def test_lite_keeps_stem_head_and_the_repeats_of_its_first_and_last_stage():
+    model = tiny("lite4", blocks=B0_BLOCKS[:3])
+    convolutions = [layer.name for layer in model.layers if layer.name.endswith("dwconv")]
+    assert [sum(name.startswith(f"block{stage}") for name in convolutions) for stage in (1, 2, 3)] == [1, 4, 2]
+    assert (model.get_layer("stem_conv").filters, model.get_layer("top_conv").filters) == (32, 1280)
+    assert not any("se_" in layer.name for layer in model.layers)
+    assert model.get_layer("stem_activation").activation is keras.activations.relu6
+
+
 @pytest.mark.parametrize("channels", [1, 4])
 def test_other_numbers_of_channels(channels):
-    model = efficientnet("b0", input_shape=(32, 32, channels), classes=5)
-    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, channels), dtype=np.uint8)
-    assert model.predict(images, verbose=0).shape == (2, 5)
+    model = tiny(input_shape=(32, 32, channels), classes=5)
+    assert outputs(model, pixels(2, 32, 32, channels)).shape == (2, 5)
 
 
-@pytest.mark.slow
-def test_headless_models():
-    maps = efficientnet("b0", input_shape=(64, 64, 3), include_top=False)
-    assert maps.output.shape == (None, 2, 2, 1280) and trainable(maps) == 4_007_548
-    assert efficientnet("b0", include_top=False, pooling="max").output.shape == (None, 1280)
+def test_models_without_a_top():
+    whole = efficientnet("b0", input_shape=(64, 64, 3), include_top=False)
+    assert whole.output.shape == (None, 2, 2, 1280)
+    assert sum(int(np.prod(weight.shape)) for weight in whole.trainable_weights) == 4_007_548
+    maps = outputs(tiny(include_top=False), pixels(2, 32, 32, 3))
+    for pooling, pooled in (("avg", maps.mean(axis=(1, 2))), ("max", maps.max(axis=(1, 2)))):
+        model = tiny(include_top=False, pooling=pooling)
+        assert model.output.shape == (None, *pooled.shape[1:]) and model.layers[-1].name == f"{pooling}_pool"
 
 
-@pytest.mark.slow
-def test_endpoints_halve_the_image():
-    model = efficientnet("b0")
-    sides = {name: model.get_layer(layer).output.shape[1] for name, layer in endpoints(model).items()}
-    assert sides == {f"reduction_{i}": 224 // 2**i for i in range(1, 6)}
-    assert endpoints(model)["reduction_4"] == "block5c_add"
-    assert list(endpoints(efficientnet("b0", layout="cifar"))) == [f"reduction_{k}" for k in (1, 2, 3, 4)]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "imagenet"])
-def test_layouts_change_strides_and_nothing_else(layout):
-    paper, ours = efficientnet("b0", classes=10), efficientnet("b0", classes=10, layout=layout)
-    assert [(w.path, w.shape) for w in ours.weights] == [(w.path, w.shape) for w in paper.weights]
-    assert ours.input_shape == (None, 32, 32, 3)
-    assert ours.get_layer("top_activation").output.shape[1] > 1
-
-
-@pytest.mark.slow
 def test_preprocessing():
-    def first(preprocessing, variant="b0"):
-        model = efficientnet(variant, input_shape=(32, 32, 3), preprocessing=preprocessing)
-        images = np.array([0, 128, 255], np.float32).reshape(3, 1, 1, 1) * np.ones((1, 32, 32, 3), np.float32)
-        return keras.ops.convert_to_numpy(model.layers[1](images))[:, 0, 0, 0]
+    values = np.array([0, 128, 255])
+    images = np.ones((3, 32, 32, 3), np.float32) * values.reshape(3, 1, 1, 1)
 
-    pixels = np.array([0, 128, 255])
-    np.testing.assert_allclose(first("auto"), pixels / 255, rtol=1e-6)
-    np.testing.assert_allclose(first("auto", "lite0"), (pixels - 127) / 128, atol=1e-6)
-    np.testing.assert_allclose(first("imagenet"), (pixels / 255 - 0.485) / 0.229, rtol=1e-5)
+    def scaled(preprocessing, variant="b0"):
+        layer = tiny(variant, preprocessing=preprocessing).layers[1]
+        return keras.ops.convert_to_numpy(layer(images.astype(np.float32)))[:, 0, 0, 0]
+
+    np.testing.assert_allclose(scaled("auto"), values / 255, rtol=1e-6)
+    np.testing.assert_allclose(scaled("auto", "lite0"), (values - 127) / 128, atol=1e-6)
+    np.testing.assert_allclose(scaled("imagenet"), (values / 255 - 0.485) / 0.229, rtol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_ends_in_float32(precision):
     keras.config.set_dtype_policy(precision)
     try:
-        model = efficientnet("b0", layout="cifar-fast", classes=10, classifier_activation=None)
+        model = tiny(classifier_activation=None)
     finally:
         keras.config.set_dtype_policy("float32")
     assert model.output.dtype == "float32"
     assert model.get_layer("top_conv").compute_dtype == precision.removeprefix("mixed_")
 
 
+# --- Stride layouts -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "imagenet"])
+def test_layouts_change_strides_and_nothing_else(layout):
+    paper = efficientnet("b0", depth=0.1)
+    ours = efficientnet("b0", depth=0.1, layout=layout)
+    assert [(w.path, w.shape) for w in ours.weights] == [(w.path, w.shape) for w in paper.weights]
+    assert ours.input_shape == (None, 32, 32, 3)
+    assert ours.get_layer("top_activation").output.shape[1] > 1
+
+
+def test_a_layout_may_be_a_sequence_of_strides():
+    model = tiny(layout=(1, 2, 1))
+    sizes = [model.get_layer(name).output.shape[1] for name in ("stem_conv", "block1a_bn", "block2b_bn")]
+    assert sizes == [32, 16, 16]
+    named = efficientnet("b0", depth=0.1, layout="cifar-fast")
+    listed = efficientnet("b0", depth=0.1, layout=list(LAYOUTS["cifar-fast"]))
+    assert [layer.output.shape for layer in named.layers] == [layer.output.shape for layer in listed.layers]
+
+
+def test_endpoints_halve_the_image():
+    model = efficientnet("b0")
+    sizes = {name: model.get_layer(layer).output.shape[1] for name, layer in endpoints(model).items()}
+    assert sizes == {f"reduction_{i}": 224 // 2**i for i in range(1, 6)}
+    assert endpoints(model)["reduction_4"] == "block5c_add"
+    assert list(endpoints(efficientnet("b0", layout="cifar"))) == [f"reduction_{i}" for i in (1, 2, 3, 4)]
+
+
+# --- Saving and loading -------------------------------------------------------------------------------------------
+
+
+def test_weights_from_a_file(tmp_path):
+    first = tiny()
+    first.save_weights(tmp_path / "tiny.weights.h5")
+    second = tiny(weights=tmp_path / "tiny.weights.h5")
+    for a, b in zip(first.weights, second.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.slow
 def test_a_saved_model_loads_without_this_package(tmp_path):
-    model = efficientnet("b0", layout="cifar-fast", classes=10, preprocessing="imagenet", drop_connect_rate=0.2)
-    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    model = tiny(preprocessing="imagenet")
+    images = pixels(4, 32, 32, 3)
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "images.npy", images)
     script = (
-        "import json, sys, keras, numpy as np\n"
+        "import sys, keras, numpy as np\n"
         "model = keras.saving.load_model('model.keras')\n"
         "assert 'effnet_utils' not in sys.modules\n"
-        "np.save('outputs.npy', model.predict(np.load('images.npy'), verbose=0))\n"
+        "np.save('outputs.npy', model(np.load('images.npy'), training=False))\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True)
-    np.testing.assert_array_equal(np.load(tmp_path / "outputs.npy"), model.predict(images, verbose=0))
+    np.testing.assert_array_equal(np.load(tmp_path / "outputs.npy"), outputs(model, images))
+
+
+# --- What is imported ---------------------------------------------------------------------------------------------
+
+
+def imported_by(script):
+    """Names of the modules that a fresh interpreter has loaded after each line of a script."""
+    lines = [f"{line}; print(json.dumps(list(sys.modules)))" for line in script]
+    command = [sys.executable, "-c", "\n".join(["import json, sys", *lines])]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return [set(json.loads(line)) for line in done.stdout.splitlines()]
 
 
 @pytest.mark.slow
-def test_weights_from_a_file(tmp_path):
-    first = efficientnet("b0", layout="cifar-fast", classes=10)
-    first.save_weights(tmp_path / "b0.weights.h5")
-    second = efficientnet("b0", layout="cifar-fast", classes=10, weights=tmp_path / "b0.weights.h5")
-    for a, b in zip(first.weights, second.weights, strict=True):
-        np.testing.assert_array_equal(a, b)
+def test_building_a_network_loads_nothing_but_keras():
+    build = "effnet_utils.efficientnet('b0', input_shape=(32, 32, 3))"
+    package, with_network = imported_by(["import effnet_utils", build])
+    (with_keras,) = imported_by(["import keras"])
+    assert "keras" not in package
+    ours = {name for name in with_network if name.startswith("effnet_utils")}
+    assert ours == {"effnet_utils", "effnet_utils.blocks", "effnet_utils.scaling", "effnet_utils.model"}
+    heavy = {"PIL", "filelock", "h5py", "matplotlib", "pydantic", "yaml"}
+    assert with_network & heavy <= with_keras
+
+
+def test_public_names():
+    assert all(hasattr(effnet_utils, name) for name in effnet_utils.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        effnet_utils.no_such_name  # noqa: B018
+
+
+# --- What is refused ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -121,21 +183,47 @@ def test_weights_from_a_file(tmp_path):
     [
         ({"variant": "b9"}, "variant is 'b9'; allowed: 'b0'"),
         ({"layout": "cifar10"}, "layout is 'cifar10'; allowed: 'imagenet', 'cifar'"),
+        ({"layout": (1, 3, 1)}, r"layout is \(1, 3, 1\); allowed strides, .*: 1, 2"),
+        (
+            {"layout": (2, 1)},
+            r"layout \(2, 1\) has 2 strides; expected 8: one for the stem and one for each of 7 stages",
+        ),
+        ({"layout": "cifar", "blocks": B0_BLOCKS[:3]}, "layout 'cifar' has 8 strides; expected 4"),
         ({"preprocessing": "torch"}, "preprocessing is 'torch'; allowed: 'auto', 'rescale', 'imagenet', 'lite'"),
-        ({"pooling": "sum", "include_top": False}, "pooling is 'sum'"),
-        ({"pooling": "avg"}, "include_top=False"),
+        ({"pooling": "sum", "include_top": False}, "pooling is 'sum'; allowed: None, 'avg', 'max'"),
+        ({"pooling": "avg"}, "pooling='avg' is for include_top=False"),
         ({"classes": 1}, "softmax over one class is always 1"),
-        ({"classes": 0, "classifier_activation": None}, "classes=0"),
+        ({"classes": 0, "classifier_activation": None}, "classes=0; expected at least 1"),
         ({"input_shape": (3, 224, 224)}, r"looks like \(channels, height, width\).*moveaxis"),
         ({"input_shape": (224, 224)}, r"expected \(height, width, channels\)"),
         ({"input_shape": (32, 32, 1), "preprocessing": "imagenet"}, "3 colour channels"),
         ({"weights": "no/such/file.weights.h5"}, "no such file"),
-        ({"layout": "cifar", "blocks": B0_BLOCKS[:3]}, "7 stages; blocks has 3"),
     ],
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         efficientnet(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"variant": "lite1"}, "b0..b7 and lite0, variant is 'lite1'"),
+        ({"classes": 10}, "classifier for 1000 classes, classes is 10.*include_top=False"),
+        ({"classifier_activation": "sigmoid"}, "classifier_activation is 'sigmoid'.*allowed: 'softmax', None"),
+        ({"preprocessing": "rescale"}, "preprocessing is 'rescale'.*allowed: 'auto', 'lite'"),
+        ({"variant": "b0", "preprocessing": "lite"}, "preprocessing is 'lite'.*allowed: 'auto', 'imagenet'"),
+        ({"activation": "swish"}, "activation is 'swish'.*allowed: 'auto', 'relu6'"),
+        ({"se_ratio": 0.25}, "se_ratio is 0.25.*allowed: 'auto', 0.0"),
+        ({"bn_epsilon": 1e-5}, "bn_epsilon is 1e-05.*allowed: 0.001"),
+        ({"width": 2.0}, "width is 2.0.*allowed: None"),
+        ({"depth": 2.0}, "depth is 2.0.*allowed: None"),
+        ({"blocks": TINY}, "blocks is .*allowed: None"),
+    ],
+)
+def test_what_contradicts_the_imagenet_weights(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        efficientnet(**{"variant": "lite0", "weights": "imagenet"} | arguments)
 
 
 def test_channels_first_setting_is_refused():
@@ -145,113 +233,3 @@ def test_channels_first_setting_is_refused():
             efficientnet("b0")
     finally:
         keras.config.set_image_data_format("channels_last")
-
-
-# --- the parts ---------------------------------------------------------------------------------------------------
-
-
-def test_swish():
-    x = np.linspace(-20, 20, 4001, dtype=np.float32)
-    y = keras.ops.convert_to_numpy(swish(x))
-    np.testing.assert_allclose(y, x / (1 + np.exp(-x)), rtol=2e-6, atol=1e-6)
-    assert y.min() == pytest.approx(-0.27846, abs=1e-5)
-    np.testing.assert_allclose(y, keras.ops.convert_to_numpy(keras.activations.swish(x)), rtol=1e-6, atol=1e-6)
-
-
-def test_se_block_gates_each_channel_between_0_and_1():
-    inputs = keras.Input((6, 6, 8))
-    model = keras.Model(inputs, se_block(inputs, 2))
-    images = np.random.default_rng(0).normal(1, 1, (3, 6, 6, 8)).astype(np.float32)
-    gates = model.predict(images, verbose=0) / images
-    assert gates.min() > 0 and gates.max() < 1
-    np.testing.assert_allclose(gates, np.broadcast_to(gates[:, :1, :1], gates.shape), rtol=1e-4)
-    assert model.count_params() == 8 * 2 + 2 + 2 * 8 + 8
-    with pytest.raises(ValueError, match="squeeze_filters is 0"):
-        se_block(inputs, 0)
-
-
-@pytest.mark.parametrize(("filters", "strides", "skip"), [(16, 1, True), (16, 2, False), (24, 1, False)])
-def test_inverted_residual_block_has_a_skip_where_shapes_agree(filters, strides, skip):
-    inputs = keras.Input((8, 8, 16))
-    model = keras.Model(inputs, inverted_residual_block(inputs, filters, strides=strides))
-    assert model.output.shape == (None, 8 // strides, 8 // strides, filters)
-    assert any(layer.name == "add" for layer in model.layers) == skip
-
-
-ARGS = BlockArgs(kernel_size=3, num_repeat=1, input_filters=16, output_filters=16, expand_ratio=6)
-
-
-@pytest.mark.parametrize(
-    ("args", "skip"),
-    [(ARGS, True), (replace(ARGS, id_skip=False), False), (replace(ARGS, strides=2), False)]
-    + [(replace(ARGS, output_filters=24), False)],
-)
-def test_mbconv_block_has_a_skip_where_it_may(args, skip):
-    inputs = keras.Input((8, 8, 16))
-    model = keras.Model(inputs, mbconv_block(inputs, args, name="x_"))
-    assert any(layer.name == "x_add" for layer in model.layers) == skip
-
-
-def test_mbconv_block_without_expansion_and_without_gate():
-    inputs = keras.Input((8, 8, 16))
-    model = keras.Model(inputs, mbconv_block(inputs, replace(ARGS, expand_ratio=1, se_ratio=0), name="x_"))
-    assert not [layer.name for layer in model.layers if "expand" in layer.name or "se_" in layer.name]
-
-
-def test_mbconv_block_refuses_other_channels():
-    with pytest.raises(ValueError, match="the input has 8 channels, but args.input_filters is 16"):
-        mbconv_block(keras.Input((8, 8, 8)), ARGS)
-
-
-def test_stochastic_depth_drops_whole_images_and_keeps_the_mean():
-    inputs = keras.Input((4, 4, 16))
-    model = keras.Model(inputs, mbconv_block(inputs, ARGS, drop_rate=0.5, name="x_"))
-    drop = model.get_layer("x_drop")
-    kept = keras.ops.convert_to_numpy(drop(np.ones((4000, 4, 4, 16), np.float32), training=True))
-    assert set(np.unique(kept)) == {0.0, 2.0}
-    assert (kept == kept[:, :1, :1, :1]).all()
-    assert kept.mean() == pytest.approx(1, abs=0.1)
-
-
-@pytest.mark.slow
-def test_layers_of_one_shape_start_with_different_weights():
-    model = efficientnet("b0", input_shape=(32, 32, 3))
-    a, b = (keras.ops.convert_to_numpy(model.get_layer(f"block6{x}_expand_conv").kernel) for x in "bc")
-    assert a.shape == b.shape and np.abs(a - b).max() > 0.01
-
-
-# --- the rules ---------------------------------------------------------------------------------------------------
-
-
-def test_round_filters_keeps_within_ten_percent():
-    # 16 * 1.2 = 19.2 would round to 16, which is more than 10 % below; B3 has 24.
-    assert round_filters(16, 1.2) == 24
-    for width in (1.0, 1.1, 1.2, 1.4, 1.6, 1.8, 2.0):
-        for filters in (32, 16, 24, 40, 80, 112, 192, 320, 1280):
-            rounded = round_filters(filters, width)
-            assert rounded % 8 == 0 and rounded >= 0.9 * filters * width
-    assert round_filters(8, 0.1) == 8
-
-
-def test_round_repeats_rounds_up():
-    assert [round_repeats(n, 1.1) for n in (1, 2, 3, 4)] == [2, 3, 4, 5]
-    assert [sum(round_repeats(s.num_repeat, VARIANTS[v][1]) for s in B0_BLOCKS) for v in ("b0", "b7")] == [16, 55]
-
-
-def test_compound_coefficients():
-    assert compound_coefficients(0) == (1, 1, 1)
-    assert compound_coefficients(2) == pytest.approx((1.44, 1.21, 1.3225))
-    with pytest.raises(ValueError, match="beta is 0.9"):
-        compound_coefficients(1, beta=0.9)
-
-
-@pytest.mark.slow
-def test_importing_the_package_does_not_import_keras():
-    script = "import sys, json, effnet_utils; print(json.dumps('keras' in sys.modules)); effnet_utils.swish"
-    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    assert json.loads(done.stdout) is False
-    import effnet_utils
-
-    assert all(hasattr(effnet_utils, name) for name in effnet_utils.__all__)
-    with pytest.raises(AttributeError, match="no_such_name"):
-        effnet_utils.no_such_name  # noqa: B018
