@@ -1,4 +1,6 @@
-"""Are two models the same function? Their maps compared block by block, with weights under which a mistake shows.
+"""Numerical parity: are two models the same function? Their feature maps are compared block by block.
+
+``randomise`` gives the weights values under which a mistake shows.
 
 The models need the layers' names of ``efficientnet`` and ``keras.applications``: ``stem_...``, ``block1a_...``,
 ``top_...``::
@@ -14,9 +16,10 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-CLOSE = 1e-5  # largest difference that counts as close, in standard deviations of the map
+CLOSE = 1e-5  # largest difference that counts as close, in standard deviations of the feature map
 
-# Fresh BatchNormalization multiplies by 1 and adds 0, fresh biases are 0: nothing puts to the test what they should do.
+# A new BatchNormalization multiplies by 1 and adds 0, and new biases are 0: with these values a comparison would not
+# notice a wrong use of them.
 DRAWS = {
     "gamma": lambda rng, shape: rng.uniform(0.5, 1.5, shape),
     "moving_variance": lambda rng, shape: rng.uniform(0.3, 2, shape),
@@ -30,8 +33,6 @@ def randomise(model, seed=0):
     Args:
         model: ``keras.Model``; changed in place.
         seed: int.
-
-    Copy with: DRAWS.
     """
     rng = np.random.default_rng(seed)
     for weight in model.weights:
@@ -48,28 +49,35 @@ def copy_weights(source, target):
 
     Raises:
         ValueError: a layer with weights lacks a partner, or the two differ in shape; nothing is copied then.
-
-    Copy with: nothing.
     """
-    given, wanted = (
-        {part.name: part for part in model.layers if part.weights and not isinstance(part, keras.layers.Normalization)}
-        for model in (source, target)
-    )
-    for name in [*given, *wanted]:
-        if name not in given or name not in wanted:
-            here, there = ("source", "target") if name in given else ("target", "source")
-            raise ValueError(f"layer {name!r} of the {here} has weights and no partner: the {there} has no such layer")
+    given = _layers_with_weights(source)
+    wanted = _layers_with_weights(target)
+    for name in given:
+        if name not in wanted:
+            raise ValueError(f"layer {name!r} of the source has weights and no partner: the target has no such layer")
     for name in wanted:
-        a, b = ([tuple(weight.shape) for weight in part[name].weights] for part in (given, wanted))
+        if name not in given:
+            raise ValueError(f"layer {name!r} of the target has weights and no partner: the source has no such layer")
+        a = [tuple(weight.shape) for weight in given[name].weights]
+        b = [tuple(weight.shape) for weight in wanted[name].weights]
         if a != b:
             raise ValueError(f"layer {name!r} has weights of shapes {a} in the source, {b} in the target")
     for name, layer in wanted.items():
         layer.set_weights(given[name].get_weights())
 
 
+def _layers_with_weights(model):
+    """{name: layer}, without Normalization."""
+    found = {}
+    for layer in model.layers:
+        if layer.weights and not isinstance(layer, keras.layers.Normalization):
+            found[layer.name] = layer
+    return found
+
+
 @dataclass(frozen=True)
 class Row:
-    """One map of both models: ``max_difference`` and, in standard deviations of the map, ``relative``."""
+    """A feature map of both models: ``max_difference`` and, in standard deviations of the map, ``relative``."""
 
     name: str
     exact: bool
@@ -81,30 +89,32 @@ class Row:
     def __str__(self):
         verdict = "exact" if self.exact else "close" if self.close else "differs"
         figures = self.note or f"{self.max_difference:<14.3g}  {self.relative:.3g}"
-        return f"{self.name:<8}  {verdict:<7}  {figures}"
+        return f"{self.name:<11}  {verdict:<7}  {figures}"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What ``compare`` found: a Row for each map. ``print`` shows a table."""
+    """What ``compare`` found: a Row for each feature map. ``print`` shows a table."""
 
     rows: tuple
 
     @property
     def first(self):
-        """Name of the first map that is not equal to the last bit, or None."""
+        """Name of the first feature map that is not equal to the last bit, or None."""
         return next((row.name for row in self.rows if not row.exact), None)
 
     def __str__(self):
-        title = f"{'map':<8}  {'':<7}  {'max difference':<14}  in standard deviations"
-        end = f"first that differs: {self.first}" if self.first else f"all {len(self.rows)} maps are exactly equal"
+        title = f"{'feature map':<11}  {'':<7}  {'max difference':<14}  in standard deviations"
+        end = f"all {len(self.rows)} feature maps are exactly equal"
+        if self.first:
+            end = f"first that differs: {self.first}"
         return "\n".join([title, *map(str, self.rows), end])
 
 
 def compare(model_a, model_b, images):
-    """Compare the maps of two models after the stem, after each block, after the head, and the outputs.
+    """Compare the feature maps of two models after the stem, each block and the head, and their outputs.
 
-    Both run as for prediction. A block's map is the output of the last layer whose name begins with the block's.
+    Both models run in inference mode. A block's feature map is the output of its last layer, by the layers' names.
 
     Args:
         model_a, model_b: functional ``keras.Model`` with the layers' names of ``efficientnet``.
@@ -112,12 +122,16 @@ def compare(model_a, model_b, images):
 
     Returns:
         Comparison; ``exact`` in a row means equal to the last bit, ``close`` within CLOSE standard deviations of
-        model_a's map. A map that one model lacks, or that has another shape there, differs by NaN; ``note`` says so.
+        model_a's feature map. One that a model lacks, or that has a different shape there, differs by NaN; ``note``
+        says so.
 
-    Copy with: map_outputs, _maps, _row, _in_order, Comparison, Row, CLOSE.
+    Raises:
+        ValueError: as in ``map_outputs``.
     """
-    maps_a, maps_b = _maps(model_a, images), _maps(model_b, images)
-    return Comparison(tuple(_row(name, maps_a.get(name), maps_b.get(name)) for name in _in_order(maps_a | maps_b)))
+    maps_a = _feature_maps(model_a, images)
+    maps_b = _feature_maps(model_b, images)
+    rows = [_row(name, maps_a.get(name), maps_b.get(name)) for name in _in_order(maps_a | maps_b)]
+    return Comparison(tuple(rows))
 
 
 def map_outputs(model):
@@ -131,12 +145,10 @@ def map_outputs(model):
 
     Raises:
         ValueError: no layer has such a name.
-
-    Copy with: nothing.
     """
     ends = {}
     for layer in model.layers:
-        # The dropout before the classifier comes after the pooling: not the head's map.
+        # The dropout before the classifier comes after the pooling: not the head's feature map.
         part = re.match(r"(stem|block\d+[a-z]|top)_(?!dropout)", layer.name)
         if part:
             ends[part[1].replace("top", "head")] = layer.output
@@ -145,7 +157,7 @@ def map_outputs(model):
     return {**ends, "output": model.output}
 
 
-def _maps(model, images):
+def _feature_maps(model, images):
     maps = keras.Model(model.input, map_outputs(model))(images, training=False)
     return {name: keras.ops.convert_to_numpy(found) for name, found in maps.items()}
 
@@ -157,7 +169,7 @@ def _row(name, a, b):
         note = f"shape {a.shape} in the first model, {b.shape} in the second"
     else:
         difference = float(np.abs(a - b).max())
-        relative = difference / max(float(a.std()), 1e-30)  # a map may be constant
+        relative = difference / max(float(a.std()), 1e-30)  # a feature map may be constant
         return Row(name, np.array_equal(a, b), relative <= CLOSE, difference, relative)
     return Row(name, False, False, np.nan, np.nan, note)
 
