@@ -1,4 +1,4 @@
-"""For deployment: the same network with less to compute."""
+"""Deployment: the same network with less to compute."""
 
 import keras
 import numpy as np
@@ -6,24 +6,24 @@ from keras import layers
 
 
 def fold_batch_norm(model):
-    """A copy of a trained network whose convolutions do the work of the BatchNorm after them.
+    """Fold BatchNorm: a copy of a trained network in which each convolution includes the BatchNorm that followed it.
 
-    At inference BatchNorm is one factor and one summand for each channel, and a convolution can do that by itself:
-    ``gamma * (conv(x) - mean) / sqrt(variance + epsilon) + beta`` is a convolution with other kernels and a bias. A
-    ``Normalization`` of the input becomes a ``Rescaling`` by constants: exported to ONNX by Keras 3.15, the former's
-    mean and variance end up as inputs that a caller would have to give.
+    At inference BatchNorm multiplies each channel by one number and adds another, which a convolution can do by itself:
+    ``gamma * (conv(x) - mean) / sqrt(variance + epsilon) + beta`` is a convolution with different kernels and a bias.
+    A ``Normalization`` of the input becomes a ``Rescaling`` by constants: when Keras 3.15 exports the former to ONNX,
+    its mean and variance become inputs that a caller would have to pass.
 
     Args:
         model: flat functional ``keras.Model``, such as ``efficientnet`` returns, in which every BatchNormalization
             follows a convolution without activation.
 
     Returns:
-        ``keras.Model`` for inference with the same inputs and, but for rounding, the same outputs.
+        ``keras.Model`` for inference with the same inputs and, up to rounding, the same outputs.
 
     Raises:
         ValueError: a BatchNormalization follows something else.
 
-    Source: Jacob et al. 2018 (arXiv:1712.05877), section 3.2. Copy with: nothing.
+    Source: Jacob et al. 2018 (arXiv:1712.05877), section 3.2.
     """
     makers = {id(layer.output): layer for layer in model.layers}
     norms = {}
