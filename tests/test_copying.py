@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 from effnet_utils import blocks, efficientnet, scaling
@@ -20,13 +21,15 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 def sample(model, shape):
-    """Names, shapes of weights, and the outputs of a model with certain weights."""
+    """The layers' names, and the outputs of a model with the same random weights each time."""
+    rng = np.random.default_rng(0)
     for weight in model.weights:
-        values = keras.ops.linspace(0.1, 1.0, math.prod(weight.shape))
-        weight.assign(keras.ops.reshape(values, weight.shape))
-    output = model(keras.ops.ones((1, *shape)), training=False)
-    names = [f"{layer.name} {[list(weight.shape) for weight in layer.weights]}" for layer in model.layers[1:]]
-    return [names, keras.ops.convert_to_numpy(output).tolist()]
+        size = np.sqrt(math.prod(weight.shape[:-1]))
+        kernel = len(weight.shape) > 1
+        weight.assign(rng.normal(0, 1 / size, weight.shape) if kernel else rng.uniform(0.5, 1.5, weight.shape))
+    output = keras.ops.convert_to_numpy(model(rng.uniform(0, 255, (2, *shape)), training=False))
+    assert np.isfinite(output).all() and output.std() > 0
+    return [[layer.name for layer in model.layers[1:]], output.tolist()]
 
 
 # --- copy_source ----------------------------------------------------------------------------------------------------
@@ -71,7 +74,7 @@ def build_all(build):
     found = {}
     for variant in ("b0", "b1", "lite0", "b2", "b3", "b4", "b5", "b6", "b7"):
         keras.backend.clear_session()
-        model = build(variant, input_shape=(32, 32, 3), classes=10)
+        model = build(variant, input_shape=(32, 32, 3), classes=10, classifier_activation=None)
         weights = [f"{weight.path} {tuple(weight.shape)}" for weight in model.weights]
         found[variant] = [model.to_json(), weights]
         if variant in ("b0", "b1", "lite0"):
@@ -85,6 +88,7 @@ def test_the_copied_efficientnet_builds_the_same_networks(tmp_path):
     script = f"""
 import json, math, sys
 import keras
+import numpy as np
 sys.modules["effnet_utils"] = None  # cannot be imported
 import net
 {inspect.getsource(sample)}
