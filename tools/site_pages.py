@@ -1,6 +1,6 @@
-"""Put together what Sphinx reads: this folder's pages with their tables filled, the notebooks, a page for each module.
+"""Put together what Sphinx reads: the pages of site/ with their tables filled, the notebooks, a page for each module.
 
-    python site/pages.py
+    python -m tools.site_pages
 
 Writes site/_build/source, and MathJax into site/_build/static. In a page, ``{{ name }}`` or ``{{ name argument }}``
 stands for what the function of that name in PIECES returns.
@@ -10,22 +10,25 @@ import ast
 import json
 import re
 import shutil
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
-SOURCE = HERE / "_build" / "source"
-STATIC = HERE / "_build" / "static"
-sys.path.insert(0, str(ROOT / "benchmarks"))
-import proof  # noqa: E402
-import tables  # noqa: E402
+from effnet_utils.experiments import records
+from effnet_utils.files import read_published
+from tools import tables
+from tools.notebooks import NOTEBOOKS, ROOT
 
-from effnet_utils import records  # noqa: E402
+SITE = ROOT / "site"
+SOURCE = SITE / "_build" / "source"
+STATIC = SITE / "_build" / "static"
+PACKAGE = ROOT / "effnet_utils"
+# Those of a folder follow the package's own; names that begin with an underscore are not for readers.
+MODULES = [path for pattern in ("*.py", "*/*.py") for path in sorted(PACKAGE.glob(pattern)) if path.stem[0] != "_"]
 
-NOTEBOOKS = sorted(ROOT.glob("notebooks/*_*.ipynb"))
-MODULES = [path for path in sorted(ROOT.glob("effnet_utils/*.py")) if not path.stem.startswith("_")]
+
+def dotted(path):
+    """A module's name in the package: "training.recipe"."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
 def first_cell(path):
@@ -37,13 +40,17 @@ def first_cell(path):
 
 def notebook_map():
     """The notebooks in reading order: the question of each, as the README puts it, and its minutes."""
-    readme, rows = (ROOT / "README.md").read_text(), []
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = []
     for path in NOTEBOOKS:
         title, facts = first_cell(path)
         question = re.search(rf"\]\(notebooks/{path.name}\) \| (.*) \|$", readme, re.MULTILINE)[1]
-        times = {row.removeprefix("Time").removeprefix(", "): text for row, text in facts.items() if row[:4] == "Time"}
-        time = "; ".join(f"{what}: {text}" if what else text for what, text in times.items())
-        rows.append([f"[{title}](notebooks/{path.name})", question, time])
+        times = []
+        for row, text in facts.items():
+            if row.startswith("Time"):
+                what = row.removeprefix("Time").removeprefix(", ")
+                times.append(f"{what}: {text}" if what else text)
+        rows.append([f"[{title}](notebooks/{path.name})", question, "; ".join(times)])
     return tables.table(["notebook", "what it answers", "time"], rows)
 
 
@@ -52,36 +59,25 @@ def notebook_names():
 
 
 def module_map():
-    rows = [
-        [f"[`{path.stem}`](api/{path.stem}.rst)", ast.get_docstring(ast.parse(path.read_text())).split("\n", 1)[0]]
-        for path in MODULES
-    ]
-    return tables.table(["module", "what is in it"], rows).replace("``", "`")
+    rows = []
+    for path in MODULES:
+        first_line = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).split("\n", 1)[0]
+        rows.append([f"[`{dotted(path)}`](api/{dotted(path)}.rst)", first_line.replace("``", "`")])
+    return tables.table(["module", "what is in it"], rows)
 
 
 def module_names():
-    return "\n".join(f"api/{path.stem}" for path in MODULES)
-
-
-def parity():
-    """What was found equal to the reference, and which mistakes the comparison notices."""
-    record = records.read_record("benchmarks/proof")
-    sizes, step, opened, teeth = proof.sentences(record)
-    made = f"{tables.device(record['environment'])}, Keras {record['environment']['keras']}"
-    link = tables.linked("benchmarks/proof")
-    texts = [proof.parity_table(record), f"{sizes} {step}", opened, f"On {made}; {link}, `make bench BENCH=proof`."]
-    return "\n\n".join([*texts, "## Would a mistake be noticed?", proof.teeth_table(record), teeth])
+    return "\n".join(f"api/{dotted(path)}" for path in MODULES)
 
 
 def published(name):
     """A table of data/published.json."""
-    found = records.read_published(name)
-    rows = [
-        [str(model), *(str("–" if row.get(column) is None else row[column]) for column in found["columns"])]
-        for model, row in found["rows"].items()
-    ]
-    source = f"{found['source']}: {found['where']}."
-    return f"{tables.table(['', *found['columns'].values()], rows)}\n\n{' '.join([source, found.get('note', '')])}"
+    found = read_published(name)
+    rows = []
+    for model, row in found["rows"].items():
+        rows.append([str(model), *(str(row.get(column, "–")) for column in found["columns"])])
+    note = f"{found['source']}: {found['where']}. {found.get('note', '')}"
+    return f"{tables.table(['', *found['columns'].values()], rows)}\n\n{note}"
 
 
 def all_records():
@@ -95,8 +91,12 @@ def all_records():
 
 PIECES = {
     **tables.BLOCKS,
-    **{piece.__name__: piece for piece in (notebook_map, notebook_names, module_map, module_names)},
-    **{piece.__name__: piece for piece in (parity, published, all_records)},
+    "notebook_map": notebook_map,
+    "notebook_names": notebook_names,
+    "module_map": module_map,
+    "module_names": module_names,
+    "published": published,
+    "all_records": all_records,
 }
 
 
@@ -113,21 +113,20 @@ def filled(text, used):
 
 def write_pages(folder):
     """All that Sphinx reads, into ``folder``. Raises ValueError when a table would be on no page."""
-    used = set()
-    shutil.copytree(
-        ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns("*.py", "__pycache__", ".*")
-    )
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
     shutil.copytree(ROOT / "records", folder / "records")
     (folder / "data").mkdir()
     shutil.copy(ROOT / "data" / "published.json", folder / "data")
-    for page in HERE.glob("*.md"):
-        (folder / page.name).write_text(filled(page.read_text(), used))
+    used = set()
+    for page in SITE.glob("*.md"):
+        (folder / page.name).write_text(filled(page.read_text(encoding="utf-8"), used), encoding="utf-8")
     (folder / "api").mkdir()
     for path in MODULES:
-        title = f"{path.stem}\n{'=' * len(path.stem)}\n"
-        (folder / "api" / f"{path.stem}.rst").write_text(f"{title}\n.. automodule:: effnet_utils.{path.stem}\n")
-    names = json.loads((ROOT / "data" / "published.json").read_text())["tables"]
-    wanted = {*tables.BLOCKS, *(f"published {name}" for name in names)}
+        name = dotted(path)
+        text = f"{name}\n{'=' * len(name)}\n\n.. automodule:: effnet_utils.{name}\n"
+        (folder / "api" / f"{name}.rst").write_text(text, encoding="utf-8")
+    published = json.loads((ROOT / "data" / "published.json").read_text(encoding="utf-8"))
+    wanted = {*tables.BLOCKS, *(f"published {name}" for name in published["tables"])}
     if not wanted <= used:
         raise ValueError(f"on no page of site/: {', '.join(f'{{{{ {name} }}}}' for name in sorted(wanted - used))}")
 
@@ -140,9 +139,13 @@ def copy_mathjax(folder):
     shutil.copy(package / "tex-chtml.js", folder)
 
 
-if __name__ == "__main__":
+def main():
     for folder in (SOURCE, STATIC):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     write_pages(SOURCE)
     copy_mathjax(STATIC / "mathjax")
+
+
+if __name__ == "__main__":
+    main()
