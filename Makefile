@@ -131,7 +131,7 @@ site-links: docs-links
 badges: set-repo
 
 clean:  ## remove the environments and caches; data and runs stay
-	rm -rf .venv .venv-backends .pytest_cache .ruff_cache dist site/_build ./*.egg-info
+	rm -rf .venv .venv-backends .pytest_cache .ruff_cache .hypothesis dist site/_build ./*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.stamp: pyproject.toml requirements.lock

@@ -1,1 +1,1 @@
-"""What contributors run from the repository's root: ``python -m tools.lint``, ``publish``, ``tables``, ``proof`` and the site's two."""
+"""What contributors run from the repository's root: ``python -m tools.lint`` and the others; `make` calls them."""

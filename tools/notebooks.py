@@ -1,7 +1,7 @@
 """The project's notebooks, and the code that they share with the package: one source for each function.
 
-A notebook's cell that begins with ``# -> effnet_utils/blocks.py`` holds code of that module. `make lint` compares the two
-by their syntax trees; tools/publish.py copies the module's code into the cell where they differ.
+A notebook's cell that begins with ``# -> effnet_utils/blocks.py`` holds code of that module. `make lint` compares the
+two by their syntax trees; tools/publish.py copies the module's code into the cell where they differ.
 """
 
 import ast

@@ -2,9 +2,9 @@
 
     python -m tools.proof          # about 2 minutes on 2 cores
 
-CHECKS are six ways to compare two models; MUTANTS are networks with one mistake each (mutation tests). The script writes
-records/benchmarks/proof.json, from which tools/tables.py makes the README's tables; tests/test_parity.py runs the same
-functions and compares their results with that record. TensorFlow only.
+CHECKS are six ways to compare two models; MUTANTS are networks with one mistake each (mutation tests). The script
+writes records/benchmarks/proof.json, from which tools/tables.py makes the README's tables; tests/test_parity.py runs
+the same functions and compares their results with that record. TensorFlow only.
 """
 
 import json
@@ -222,7 +222,8 @@ def training_step(model, expected):
     copy_weights(expected, model)
     images = pixels(model.input_shape[1:3], batch=4)
     found = {}
-    for name, a, b in zip(("gradients", "moving statistics"), _step(model, images), _step(expected, images), strict=True):
+    names = ("gradients", "moving statistics")
+    for name, a, b in zip(names, _step(model, images), _step(expected, images), strict=True):
         differences = [float(np.abs(x - y).max()) for x, y in zip(a, b, strict=True)]
         found[name] = {"tensors": len(differences), "max_difference": max(differences)}
     return found

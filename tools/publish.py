@@ -6,7 +6,7 @@
     python -m tools.publish --code-only 07  # copy the package's code, before `make execute` runs a long one
     python -m tools.publish runs/07_train_cifar10/20260101-120000/07_train_cifar10.ipynb   # store an executed copy
 
-Time and memory of each run are written to records/benchmarks/notebooks.json, and from there into the notebook's first cell.
+Time and memory of each run go into records/benchmarks/notebooks.json, and from there into the notebook's first cell.
 """
 
 import argparse
@@ -199,7 +199,8 @@ def publish(path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("given", nargs="*", metavar="NUMBER or FILE", help="04, or an executed copy; none: all short ones")
+    what = "a number (04) or an executed copy; without one, all short notebooks"
+    parser.add_argument("given", nargs="*", metavar="NOTEBOOK", help=what)
     parser.add_argument("--code-only", action="store_true", help="copy the package's code, execute nothing")
     given = parser.parse_args()
     numbers = [number_of(path) for path in NOTEBOOKS]

@@ -114,7 +114,9 @@ def test_each_mistake_is_noticed(check, content, expected, tmp_path, monkeypatch
 
 
 def test_a_docstring_of_code_is_read_without_its_code(tmp_path):
-    (tmp_path / "some.py").write_text('"""Fine: ``cofficient``, cofficient.x."""\n\n\ndef f():\n    """A cofficient."""')
+    (tmp_path / "some.py").write_text(
+        '"""Fine: ``cofficient``, cofficient.x."""\n\n\ndef f():\n    """A cofficient."""'
+    )
     (line,) = lint.spelling(tmp_path / "some.py")
     assert line.startswith("some.py:5: cofficient is")
 

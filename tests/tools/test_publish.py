@@ -73,14 +73,17 @@ def test_what_tells_of_the_run_is_removed():
     assert publish.marked_outputs(cleaned) == {"# NBVAL_CHECK_OUTPUT\nprint(1)": "12"}
 
 
-@pytest.mark.parametrize(
-    "output",
-    [printed("a warning", "stderr"), nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])],
-    ids=["stderr", "error"],
-)
-def test_an_error_is_not_stored(output):
-    with pytest.raises(ValueError, match="cell 1 has an error or something on stderr"):
-        publish.clean(notebook(output))
+def test_an_error_is_not_stored():
+    for output in (printed("a warning", "stderr"), nbformat.v4.new_output("error", ename="E", evalue="")):
+        with pytest.raises(ValueError, match="cell 1 has an error or something on stderr"):
+            publish.clean(notebook(output))
+
+
+def test_an_unknown_notebook_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["publish", "77"])
+    with pytest.raises(SystemExit):
+        publish.main()
+    assert "there is no notebook 77; notebooks: 00, 01" in capsys.readouterr().err
 
 
 def test_measured_time_and_memory_are_stated_unless_they_are_close():
