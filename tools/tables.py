@@ -16,20 +16,24 @@ BLOCK = re.compile(r"(<!-- from records: (\w+) -->\n).*?(\n<!-- end -->)", re.DO
 NOT_MEASURED = "not measured"
 # What today's keys are called in records that were written earlier.
 EARLIER_KEYS = {
-    "eval_split": "evaluate_on",
-    "fraction_of_peak": "share_of_peak",
-    "interval_95": "two_errors",
-    "macs": "mult_adds",
-    "max_train_samples": "train_limit",
-    "p_value": "by_chance",
-    "size": "side",
-    "sizes": "sides",
+    "eval_split": ("evaluate_on",),
+    "fraction_of_peak": ("share_of_peak",),
+    "image_size": ("size", "side"),
+    "image_sizes": ("sizes", "sides"),
+    "interval_95": ("two_errors",),
+    "macs": ("mult_adds",),
+    "matrix_size": ("size", "side"),
+    "max_train_samples": ("train_limit",),
+    "p_value": ("by_chance",),
 }
 
 
 def value(row, key):
-    """A value of a record, under its key or under what the key was called in earlier records; None without either."""
-    return row.get(key, row.get(EARLIER_KEYS[key]))
+    """A value of a record, under its key or under what the key was called in earlier records; None without any."""
+    for name in (key, *EARLIER_KEYS[key]):
+        if name in row:
+            return row[name]
+    return None
 
 
 def table(titles, rows):
@@ -124,7 +128,7 @@ def transfer():
 def image_sizes(record):
     """Those of a fine-tuning. The first record has only one size."""
     given = record["parameters"]
-    sizes = value(given, "sizes") or [value(given, "size")]
+    sizes = value(given, "image_sizes") or [value(given, "image_size")]
     return f"{' to '.join(map(str, sizes))} pixels"
 
 
@@ -195,7 +199,7 @@ def cost():
         rows.append(row)
     peak = record["peak"]
     speed = f"{peak['operations_per_second']['median'] / 1e9:.0f} GFLOP/s"
-    what = f"The peak is {speed}, that of a matrix product of {value(peak, 'size')}²"
+    what = f"The peak is {speed}, that of a matrix product of {value(peak, 'matrix_size')}²"
     where = f"on {device(record['environment'])}; {linked('benchmarks/cost')}, `make bench BENCH=cost`."
     return f"{what}, {where}\n\n{table(titles, rows)}"
 

@@ -39,10 +39,10 @@ ENVIRONMENT = os.environ | {"TF_DETERMINISTIC_OPS": "1", "OMP_NUM_THREADS": "1",
 # The short tests that `make test` runs too, again: what is done, and the test.
 SHORT = {
     "two runs into one folder": "experiments/test_records.py::test_a_folder_belongs_to_one_process",
-    "two processes download at once": "test_datasets.py::test_two_processes_that_want_the_data_download_it_once",
-    "archives truncated or altered": "test_datasets.py::test_damaged_archive_is_refused",
-    "hostile archives": "test_datasets.py::test_hostile_members_write_nothing",
-    "hostile pickles": "test_datasets.py::test_hostile_opcodes_are_refused",
+    "two processes download at once": "test_datasets.py::test_one_downloads_while_others_wait",
+    "archives truncated or altered": "test_datasets.py::test_wrong_archive_is_refused_before_it_is_opened",
+    "unpacking interrupted": "test_datasets.py::test_interrupted_unpacking_leaves_no_folder",
+    "hostile pickles": "test_datasets.py::test_foreign_objects_are_refused_before_they_act",
     "damaged checkpoints": "training/test_checkpoints.py::test_takes_the_one_before_a_damaged_one",
     "NaN loss": "training/test_checkpoints.py::test_a_nan_loss_ends_the_run_and_keeps_the_state",
     "Ctrl-C": "experiments/test_run.py::test_an_interrupted_run_ends_with_130_and_takes_its_kernel_along",
@@ -275,7 +275,7 @@ def main(given):
     if given.only and given.record.is_file():
         earlier = json.loads(given.record.read_text())
         for name, row in earlier["faults"].items():
-            table[name] = {"commit": earlier["environment"]["commit"], **row}
+            table[name] = row | {"commit": row.get("commit", earlier["environment"]["commit"])}
     with tempfile.TemporaryDirectory(prefix="faults-") as place:
         for name, test in faults(given, Path(place)).items():
             if given.only in name:

@@ -41,7 +41,7 @@ def test_keys_of_earlier_records_are_read():
     assert tables.value({"macs": 2}, "macs") == tables.value({"mult_adds": 2}, "macs") == 2
     assert tables.image_sizes({"parameters": {"side": 160}}) == "160 pixels"
     assert tables.image_sizes({"parameters": {"side": 1, "sides": [2, 3]}}) == "2 to 3 pixels"
-    assert tables.image_sizes({"parameters": {"size": 1, "sizes": [2, 3]}}) == "2 to 3 pixels"
+    assert tables.image_sizes({"parameters": {"image_sizes": [2, 3]}}) == "2 to 3 pixels"
 
 
 def test_training_is_not_slower_than_the_others():
