@@ -30,7 +30,7 @@ def trained():
     images, labels = images[:640], labels[:640]
     # JAX compiles again for each shape: a quarter of B0's width and depth keeps that to seconds.
     recipe = Recipe(width=0.25, depth=0.25)
-    model = efficientnet("b0", layout="cifar-fast", classes=10, classifier_activation=None, **recipe.builder())
+    model = efficientnet("b0", layout="cifar-fast", classes=10, classifier_activation=None, **recipe.build_options())
     batches = Batches(labels, BATCH, 10, recipe)
     trainer = make_trainer(model, images, recipe, 5e-3, EPOCHS * len(batches))
     logger = EpochLogger()
