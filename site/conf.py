@@ -30,8 +30,8 @@ copybutton_selector = "div.cell_input pre, div.highlight-default pre, div.highli
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_preserve_defaults = True
 napoleon_use_rtype = False
-# Names of other packages: their inventories would have to be downloaded.
-nitpick_ignore_regex = [(r"py:.*", r"(?!effnet_utils).*")]
+# Names of other packages: their inventories would have to be downloaded. Private names have no description.
+nitpick_ignore_regex = [(r"py:.*", r"(?!effnet_utils).*"), (r"py:.*", r".*\._\w+")]
 
 # tools/site_pages.py has put MathJax 3 into _build/static.
 html_static_path = ["_static", "_build/static"]
