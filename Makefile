@@ -1,13 +1,13 @@
 # Needs GNU make, a POSIX shell and Python 3.11, 3.12 or 3.13 with pip and venv. Everything else goes into .venv.
 PYTHON ?= python3
 
-# What fits a laptop's CPU: drawn images need no download, the layout with the least arithmetic takes a few minutes
-# for three epochs, and small batches make enough steps in so few. On a GPU: make run ARGS="-p dataset=cifar10 ..."
+# What fits a laptop's CPU: the toy dataset needs no download, the stride layout with the fewest multiply-adds takes a few
+# minutes for three epochs, and small batches give enough steps. On a GPU: make run ARGS="-p dataset=cifar10 ..."
 CPU_VALUES = -p dataset=toy -p epochs=3 -p layout=cifar-fast -p batch_size=64
 
 PIP_INSTALL = -m pip --disable-pip-version-check install -q
 
-# One line that says why $(PYTHON) will not do; empty when it will. Debian and Ubuntu ship venv as its own package.
+# One line that says why $(PYTHON) does not fit; empty when it does. Debian and Ubuntu ship venv as its own package.
 problem = $(shell \
 	found=$$($(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null); \
 	case "$$found" in \
@@ -15,17 +15,17 @@ problem = $(shell \
 		$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || echo "$(PYTHON) (Python $$found) has no venv;" \
 			"install it: apt install python3-venv (or python$${found%.*}-venv)";; \
 	(*) \
-		echo "$(PYTHON) is $${found:+Python }$${found:-not to be found}; needed: Python 3.11, 3.12 or 3.13." \
+		echo "$(PYTHON) is $${found:+Python }$${found:-not installed}; needed: Python 3.11, 3.12 or 3.13." \
 			"Name one: make run PYTHON=python3.12";; \
 	esac)
 
 # $(call new_venv,FOLDER): stop unless the folder was once complete or $(PYTHON) can make it; then make it.
-# The stamp is the last file written and the first removed, so a half-made folder is never taken for a whole one: it
-# is made afresh. A complete one, older than the lock, is brought up to date in place.
+# The stamp is the last file written and the first removed, so a half-made folder never counts as complete: it is made
+# again. A complete one that is older than the lock is brought up to date in place.
 new_venv = $(if $(wildcard $1/.stamp),,$(if $(problem),$(error $(problem))))if test -e $1/.stamp; \
 	then rm $1/.stamp; else $(PYTHON) -m venv --clear $1; fi
 
-.PHONY: help run test test-fast lint test-backends test-colab test-browser faults notebooks full bench site site-links lock badges clean
+.PHONY: help run test test-fast lint test-backends test-colab test-browser test-faults notebooks execute tables proof bench docs docs-links lock set-repo clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -42,64 +42,71 @@ test-fast: lint  ## while you work: the style, then the tests that take a second
 lint: .venv/.stamp  ## in seconds: style, form of the notebooks, their code against the package's, links, spelling
 	.venv/bin/python -m ruff check
 	.venv/bin/python -m ruff format --check
-	.venv/bin/python tests/lint.py
+	.venv/bin/python -m tools.lint
 
 # conftest.py and plugins of the main tests may need TensorFlow, which this environment does not have.
 test-backends: .venv/.stamp .venv-backends/.stamp  ## run the model on JAX and on PyTorch and compare with TensorFlow
-	KERAS_BACKEND=tensorflow .venv/bin/python tests/backends/tensorflow_maps.py
+	KERAS_BACKEND=tensorflow .venv/bin/python -m tests.backends.tensorflow_maps
 	KERAS_BACKEND=jax .venv-backends/bin/python -m pytest -n 2 --confcutdir=tests/backends tests/backends
 	KERAS_BACKEND=torch .venv-backends/bin/python -m pytest -n 2 --confcutdir=tests/backends tests/backends
 
 # Each Python in an environment with Colab's versions; the notebooks' set-up cell installs the package from a git URL.
 COLAB_PYTHONS = 3.12 3.13
 test-colab: .venv/.stamp  ## run each notebook alone as on Colab; one Python by COLAB_PYTHONS=3.13
-	COLAB_PYTHONS="$(COLAB_PYTHONS)" .venv/bin/python -m pytest -n 2 tests/colab.py $(ARGS)
+	COLAB_PYTHONS="$(COLAB_PYTHONS)" .venv/bin/python -m pytest -n 2 tests/notebooks/colab.py $(ARGS)
 
-# With axe-core from npm and the system's Chromium. The longest tests first, and each process takes the next that is due.
+# With axe-core from npm and the system's Chromium. The longest tests first, and each process takes the next one.
 AXE = tests/browser/node_modules/.package-lock.json
 test-browser: .venv/.stamp $(AXE)  ## in a browser: notebooks in JupyterLab, the site by keyboard, phone and dark; screenshots
-	test -f site/_build/html/index.html || $(MAKE) site
+	test -f site/_build/html/index.html || $(MAKE) docs
 	KERAS_BACKEND=tensorflow .venv/bin/python -m pytest -n 2 --maxschedchunk=1 \
 		tests/browser/lab.py tests/browser/site_pages.py $(ARGS)
 
-faults: .venv/.stamp  ## for an hour: kill runs, run many at once, feed damaged files; fewer: ARGS="--kills 2 --runs 8 --record runs/faults.json"
-	KERAS_BACKEND=tensorflow .venv/bin/python tests/faults.py $(ARGS)
+test-faults: .venv/.stamp  ## for an hour: kill runs, run many at once, feed damaged files; fewer: ARGS="--kills 2 --runs 8 --record runs/faults.json"
+	KERAS_BACKEND=tensorflow .venv/bin/python -m tests.faults.run_faults $(ARGS)
 
 notebooks: .venv/.stamp  ## execute the notebooks and store them again, all but the long ones; one by NB=04
-	.venv/bin/python notebooks/publish.py $(NB)
+	.venv/bin/python -m tools.publish $(NB)
 
-full: .venv/.stamp  ## execute a long notebook with its defaults and store it: make full NB=07 ARGS="-p layout=cifar-fast"
-	$(if $(NB),,$(error name the notebook: make full NB=07))
-	.venv/bin/python notebooks/publish.py code $(NB)
-	rm -rf runs/full/$(NB)
-	.venv/bin/python -m effnet_utils run $(NB) -o runs/full/$(NB) $(ARGS)
-	.venv/bin/python notebooks/publish.py runs/full/$(NB)/$(NB)_*.ipynb
+execute: .venv/.stamp  ## execute a long notebook with its defaults and store it: make execute NB=07 ARGS="-p layout=cifar-fast"
+	$(if $(NB),,$(error name the notebook: make execute NB=07))
+	.venv/bin/python -m tools.publish --code-only $(NB)
+	rm -rf runs/execute/$(NB)
+	.venv/bin/python -m effnet_utils run $(NB) -o runs/execute/$(NB) $(ARGS)
+	.venv/bin/python -m tools.publish runs/execute/$(NB)/$(NB)_*.ipynb
 
-# The file that BENCH names; empty without BENCH, or when there is none.
-benchmark = $(wildcard benchmarks/$(BENCH).py)
+tables: .venv/.stamp  ## write the README's tables from the records
+	.venv/bin/python -m tools.tables
+
+proof: .venv/.stamp  ## in minutes: compare the networks with keras.applications and write the record of it
+	KERAS_BACKEND=tensorflow .venv/bin/python -m tools.proof
+
+# Those that begin with an underscore are what the others share. The file that BENCH names is empty without BENCH.
+benchmarks = $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
+benchmark = $(filter benchmarks/$(BENCH).py,$(benchmarks))
 bench: $(if $(benchmark),.venv/.stamp)  ## list the benchmarks; run one by BENCH=cost, its arguments by ARGS="--tiny"
 	$(if $(BENCH),$(if $(benchmark),,$(error there is no benchmarks/$(BENCH).py; make bench lists what there is)))
-	$(if $(BENCH),.venv/bin/python $(benchmark) $(ARGS),@for file in benchmarks/*.py; do \
+	$(if $(BENCH),.venv/bin/python -m benchmarks.$(BENCH) $(ARGS),@for file in $(sort $(benchmarks)); do \
 		printf '%-14s %s\n' "$$(basename "$$file" .py)" "$$(sed -n '1s/^"""//p' "$$file")"; done)
 
 SPHINX = .venv/bin/python -m sphinx -q -n -W --keep-going -c site -d site/_build/doctrees site/_build/source
-site: .venv/.stamp  ## make pages of the notebooks, records and docstrings: site/_build/html, which needs no network
+docs: .venv/.stamp  ## make pages of the notebooks, records and docstrings: site/_build/html, which needs no network
 	rm -rf site/_build
-	.venv/bin/python site/pages.py
+	.venv/bin/python -m tools.site_pages
 	$(SPHINX) site/_build/html
-	.venv/bin/python site/check.py site/_build/html
+	.venv/bin/python -m tools.site_check site/_build/html
 
-site-links: .venv/.stamp  ## follow the site's links to other sites, over the network
-	.venv/bin/python site/pages.py
+docs-links: .venv/.stamp  ## follow the site's links to other sites, over the network
+	.venv/bin/python -m tools.site_pages
 	$(SPHINX) site/_build/links -b linkcheck
 
 # Keeps the versions already locked where the ranges allow; LOCK=--upgrade takes the newest.
-lock: .venv/.stamp  ## lock the versions of all packages anew from pyproject.toml; the newest by LOCK=--upgrade
+lock: .venv/.stamp  ## lock the versions of all packages again from pyproject.toml; the newest by LOCK=--upgrade
 	.venv/bin/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-python-downloads \
 		--generate-hashes --no-header --no-annotate -q -o requirements.lock $(LOCK)
 
-badges:  ## set the repository's public name everywhere: make badges REPO=owner/name
-	$(if $(repo_fits),,$(error REPO is $(quoted_repo); expected: make badges REPO=owner/name))
+set-repo:  ## set the repository's public name everywhere: make set-repo REPO=owner/name
+	$(if $(repo_fits),,$(error REPO is $(quoted_repo); expected: make set-repo REPO=owner/name))
 	@old=$$(sed -n 's,^Repository = "https://github.com/\(.*\)"$$,\1,p' pyproject.toml | sed 's,[.],[.],g'); \
 	test -n "$$old" || { echo "pyproject.toml names no Repository on GitHub" >&2; exit 1; }; \
 	edge='[^A-Za-z0-9_.-]'; \
@@ -115,8 +122,16 @@ repo_fits = $(shell case $(quoted_repo) in \
 	(*/*) echo yes;; \
 	esac)
 
+# What these targets were called before.
+.PHONY: faults full site site-links badges
+faults: test-faults
+full: execute
+site: docs
+site-links: docs-links
+badges: set-repo
+
 clean:  ## remove the environments and caches; data and runs stay
-	rm -rf .venv .venv-backends .pytest_cache .ruff_cache dist site/_build ./*.egg-info
+	rm -rf .venv .venv-backends .pytest_cache .ruff_cache .hypothesis dist site/_build ./*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.stamp: pyproject.toml requirements.lock
@@ -127,7 +142,7 @@ clean:  ## remove the environments and caches; data and runs stay
 	@touch $@
 
 $(AXE): tests/browser/package.json tests/browser/package-lock.json
-	$(if $(shell command -v npm),,$(error npm is not to be found; apt install npm))
+	$(if $(shell command -v npm),,$(error npm is not installed; apt install npm))
 	npm ci --prefix tests/browser --no-audit --no-fund --loglevel=error
 	@touch $@
 

@@ -18,6 +18,6 @@ for log in "$1"/failed-*/log.txt; do
         grep -iE '^(tensorflow|keras|numpy)==' "$log" || true
         tail -c 20000 "$log" | tail -n 80 | tr -d '\033`'
         printf '```\n\nOn your machine, in an environment of its own: `python -m pip install -e ".[dev]"`, then\n'
-        printf '`python -m pytest tests/test_notebooks.py -k "runs_offline and %s"`\n' "$notebook"
+        printf '`python -m pytest tests/notebooks/test_notebooks.py -k "runs_offline and %s"`\n' "$notebook"
     )"
 done

@@ -1,4 +1,4 @@
-"""How Sphinx makes the site out of what pages.py has put together; `make site` runs both."""
+"""How Sphinx makes the site out of what tools/site_pages.py has put together; `make docs` runs both."""
 
 import json
 import os
@@ -30,10 +30,10 @@ copybutton_selector = "div.cell_input pre, div.highlight-default pre, div.highli
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_preserve_defaults = True
 napoleon_use_rtype = False
-# Names of other packages: their inventories would have to be downloaded.
-nitpick_ignore_regex = [(r"py:.*", r"(?!effnet_utils).*")]
+# Names of other packages: their inventories would have to be downloaded. Private names have no description.
+nitpick_ignore_regex = [(r"py:.*", r"(?!effnet_utils).*"), (r"py:.*", r".*\._\w+")]
 
-# pages.py has put MathJax 3 into _build/static.
+# tools/site_pages.py has put MathJax 3 into _build/static.
 html_static_path = ["_static", "_build/static"]
 mathjax_path = "mathjax/tex-chtml.js"
 # The menu would load parts that are not there; what screen readers read stays.
@@ -50,7 +50,7 @@ html_theme_options = {
     "repository_branch": "main",
     "use_repository_button": True,
     "launch_buttons": {"colab_url": "https://colab.research.google.com"},
-    "navbar_persistent": [],  # the search field stands in the sidebar
+    "navbar_persistent": [],  # the search field is in the sidebar
     "max_navbar_depth": 1,
     "show_toc_level": 2,
     "footer_content_items": ["copyright.html"],

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-FAST = 90  # seconds that `make test-fast` may take on two cores, set-up of the environment aside
+FAST = 60  # seconds that `make test-fast` may take on two cores, set-up of the environment aside
 START = time.monotonic()
 
 

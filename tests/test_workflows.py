@@ -7,7 +7,8 @@ import sys
 
 import pytest
 import yaml
-from notebook_copies import NOTEBOOKS, ROOT
+
+from tools.notebooks import NOTEBOOKS, ROOT
 
 GITHUB = ROOT / ".github"
 WORKFLOWS = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in GITHUB.glob("workflows/*.yml")}

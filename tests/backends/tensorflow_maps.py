@@ -1,6 +1,6 @@
-"""The maps of B0..B3 on TensorFlow, for the other backends to reproduce. `make test-backends` writes them first:
+"""The feature maps of B0..B3 on TensorFlow, for the other backends to reproduce. `make test-backends` writes them:
 
-KERAS_BACKEND=tensorflow python tests/backends/tensorflow_maps.py
+KERAS_BACKEND=tensorflow python -m tests.backends.tensorflow_maps
 """
 
 import math
@@ -33,8 +33,8 @@ def build(variant):
 
 
 def calibrate(model):
-    """Statistics as in a trained network. With random ones the maps grow from block to block until the gates' sigmoids
-    get arguments in the hundreds, where float32 is coarse: measured were differences of up to 2e-5 of the spread."""
+    """Statistics as in a trained network. With random ones the feature maps grow from block to block until the SE
+    blocks' sigmoids get arguments in the hundreds, where float32 is coarse: up to 2e-5 of the spread was measured."""
     model(BATCH, training=True)
 
 

@@ -1,4 +1,4 @@
-"""The model builds, trains, is saved and read back on the backend that KERAS_BACKEND names.
+"""The model is built, trained, saved and read back on the backend that KERAS_BACKEND names.
 
 `make test` runs this file on TensorFlow, `make test-backends` on JAX and on PyTorch.
 """
@@ -8,10 +8,14 @@ import os
 import keras
 import numpy as np
 import pytest
-from effnet_utils.train import Batches, EpochLines, Recipe, evaluate, predict, prepare
 
 from effnet_utils import efficientnet, load_toy
+from effnet_utils.evaluation import evaluate, predict_proba
 from effnet_utils.inspection import grad_cam, gradient
+from effnet_utils.training._fast_cpu import accelerate
+from effnet_utils.training.augment import Batches
+from effnet_utils.training.recipe import Recipe
+from effnet_utils.training.trainer import EpochLogger, make_trainer
 
 pytestmark = pytest.mark.slow
 
@@ -24,18 +28,18 @@ def trained():
     keras.utils.set_random_seed(0)
     (images, labels), _ = load_toy()
     images, labels = images[:640], labels[:640]
-    # JAX compiles for each shape anew: a quarter of B0's width and depth keeps that to seconds.
+    # JAX compiles again for each shape: a quarter of B0's width and depth keeps that to seconds.
     recipe = Recipe(width=0.25, depth=0.25)
-    model = efficientnet("b0", layout="cifar-fast", classes=10, classifier_activation=None, **recipe.builder())
+    model = efficientnet("b0", layout="cifar-fast", classes=10, classifier_activation=None, **recipe.build_options())
     batches = Batches(labels, BATCH, 10, recipe)
-    learner = prepare(model, images, recipe, 5e-3, EPOCHS * len(batches))
-    lines = EpochLines()
-    learner.fit(batches, epochs=EPOCHS, verbose=0, callbacks=[lines])
-    return model, lines.per_epoch, images, labels
+    trainer = make_trainer(model, images, recipe, 5e-3, EPOCHS * len(batches))
+    logger = EpochLogger()
+    trainer.fit(batches, epochs=EPOCHS, verbose=0, callbacks=[logger])
+    return model, logger.per_epoch, images, labels
 
 
 def test_it_is_the_backend_asked_for():
-    # Keras takes another backend without a word where a settings file names one.
+    # Keras silently uses a different backend where a settings file names one.
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     assert keras.backend.backend() == backend
     assert type(keras.ops.ones(1)).__module__.startswith(backend)
@@ -47,7 +51,7 @@ def test_training_lowers_the_loss(trained):
     assert len(losses) == EPOCHS and np.isfinite(losses).all()
     assert losses[0] < 2.4, "a classifier of zeros starts at ln(10) = 2.30"
     assert losses[-1] < losses[0] - 0.1
-    scores = evaluate(predict(model, images, batch_size=BATCH), labels)
+    scores = evaluate(predict_proba(model, images, batch_size=BATCH), labels)
     assert scores["accuracy"] > 0.2, "chance is 0.1"
 
 
@@ -55,10 +59,10 @@ def test_gradients_and_grad_cam(trained):
     model, _, images, labels = trained
     x = np.array([-1.0, 0.5, 2.0], np.float32)
     assert np.allclose(gradient(lambda x: x**3, x), 3 * x**2, atol=1e-5)
-    maps = keras.Model(model.input, model.get_layer("top_activation").output)(images[:4], training=False)
+    feature_maps = keras.Model(model.input, model.get_layer("top_activation").output)(images[:4], training=False)
     kernel = keras.ops.convert_to_numpy(model.get_layer("predictions").kernel)[:, labels[:4]]
-    places = maps.shape[1] * maps.shape[2]
-    expected = np.maximum(np.einsum("nhwc,cn->nhw", keras.ops.convert_to_numpy(maps), kernel), 0) / places
+    places = feature_maps.shape[1] * feature_maps.shape[2]
+    expected = np.maximum(np.einsum("nhwc,cn->nhw", keras.ops.convert_to_numpy(feature_maps), kernel), 0) / places
     assert np.allclose(grad_cam(model, images[:4], labels[:4]), expected, atol=1e-5)
 
 
@@ -70,20 +74,17 @@ def test_a_saved_model_needs_no_custom_objects(trained, tmp_path, monkeypatch):
         monkeypatch.delitem(registered, name)
     # Not compiled: the optimizer's schedule is this package's own class; the model is stock layers only.
     loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
-    np.testing.assert_allclose(
-        predict(loaded, images[:BATCH], batch_size=BATCH), predict(model, images[:BATCH], batch_size=BATCH), atol=1e-6
-    )
+    found = predict_proba(loaded, images[:BATCH], batch_size=BATCH)
+    np.testing.assert_allclose(found, predict_proba(model, images[:BATCH], batch_size=BATCH), atol=1e-6)
 
 
 def test_b0_of_full_size_predicts():
     images = load_toy()[1][0][:2]
-    probabilities = predict(efficientnet("b0", layout="cifar-fast", classes=10), images, batch_size=2)
+    probabilities = predict_proba(efficientnet("b0", layout="cifar-fast", classes=10), images, batch_size=2)
     assert probabilities.shape == (2, 10)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
 def test_the_faster_step_is_for_tensorflow_alone(trained):
-    from effnet_utils.fast_cpu import accelerate
-
     model = trained[0]
     assert (accelerate(model) is model) == (keras.backend.backend() != "tensorflow")

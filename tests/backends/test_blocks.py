@@ -1,21 +1,21 @@
-"""B0..B3 compute on the backend that KERAS_BACKEND names what they compute on TensorFlow, block by block.
+"""On the backend that KERAS_BACKEND names, each block of B0..B3 computes the same as on TensorFlow.
 
-Each block gets TensorFlow's map as its input: a difference in the last bit grows from block to block (the seventh digit
-after one is the first after thirty), so comparing whole networks would say little.
+Each block gets TensorFlow's feature map as its input: a difference in the last bit grows from block to block (the
+seventh digit after one is the first after thirty), so comparing whole networks would say little.
 """
 
 import keras
 import numpy as np
 import pytest
-import tensorflow_maps
 
 from effnet_utils.parity import map_outputs
+from tests.backends import tensorflow_maps
 
 pytestmark = pytest.mark.slow
 
 
 def expected_maps(variant, model):
-    """TensorFlow's maps; the model gets TensorFlow's moving statistics."""
+    """TensorFlow's feature maps; the model gets TensorFlow's moving statistics."""
     if keras.backend.backend() == "tensorflow":
         tensorflow_maps.calibrate(model)
         return tensorflow_maps.maps(model)  # here the test says that the network can be cut into its blocks
@@ -28,7 +28,7 @@ def expected_maps(variant, model):
 
 
 @pytest.mark.parametrize("variant", tensorflow_maps.VARIANTS)
-def test_each_block_gives_tensorflows_map(variant, capsys):
+def test_each_block_gives_tensorflows_feature_map(variant, capsys):
     model = tensorflow_maps.build(variant)
     expected, ends = expected_maps(variant, model), map_outputs(model)
     assert list(expected) == list(ends)

@@ -4,7 +4,8 @@ import os
 import shutil
 
 import pytest
-from notebook_copies import ROOT
+
+from tools.notebooks import ROOT
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Nothing outside this machine can be reached, and Chromium looks for nothing there by itself. A container allows no

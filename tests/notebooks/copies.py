@@ -1,28 +1,19 @@
-"""Copies of the notebooks as the tests run them: small parameters, exercises put to the test, costs noted."""
+"""Copies of the notebooks as the tests run them: small parameters, exercises tested."""
 
-import json
 import os
 import re
 import subprocess
-import time
 from pathlib import Path
 
 import nbformat
 import papermill
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*_*.ipynb"))
-OVERRIDES = yaml.safe_load((ROOT / "tests" / "overrides.yaml").read_text())
-OFFLINE = ROOT / "tests" / "offline"
+from tools.notebooks import code_cells, read
 
-
-def read(path):
-    return nbformat.read(path, as_version=4)
-
-
-def code_cells(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+HERE = Path(__file__).parent
+OVERRIDES = yaml.safe_load((HERE / "overrides.yaml").read_text(encoding="utf-8"))
+OFFLINE = HERE / "offline"
 
 
 def solutions(notebook):
@@ -46,16 +37,19 @@ def _expecting(source, printed):
 
 def with_small_values(path, folder):
     """Write a copy into ``folder`` that has the parameters of overrides.yaml; returns its path."""
-    target, values = folder / path.name, OVERRIDES[path.stem].get("parameters", {})
-    if "output_dir" in papermill.inspect_notebook(str(path)):
-        values = {**values, "output_dir": str(folder / "out")}
+    target = folder / path.name
+    values = dict(OVERRIDES[path.stem].get("parameters", {}))
+    known = papermill.inspect_notebook(str(path))
+    assert set(values) <= set(known), f"overrides.yaml: {path.stem} has the parameters {', '.join(known)}"
+    if "output_dir" in known:
+        values["output_dir"] = str(folder / "out")
     papermill.execute_notebook(str(path), str(target), parameters=values, prepare_only=True, progress_bar=False)
     return target
 
 
 def prepare(path, folder):
     """Write a copy into ``folder``: small values; after each exercise the verdict on the stub (False) and on the
-    folded solution put in its place (True), for nbval to compare; a last cell that notes the memory.
+    folded solution put in its place (True), for nbval to compare.
 
     Returns its path.
     """
@@ -69,24 +63,15 @@ def prepare(path, folder):
             nbformat.v4.new_code_cell(answer),
             _expecting(ask, "True\n"),
         ]
-    note = "import json, pathlib\nfrom effnet_utils.records import peak_memory_gb\n"
-    note += f"_ = pathlib.Path({str(folder / 'cost.json')!r}).write_text(json.dumps(peak_memory_gb()))"
-    notebook.cells.append(nbformat.v4.new_code_cell(note))
     nbformat.write(notebook, target)
     return target
 
 
 def run(copy, python, environment):
-    """nbval runs a copy alone in its folder and compares the cells marked NBVAL_CHECK_OUTPUT.
-
-    Returns (seconds, peak gigabytes); fails the test when a cell fails or differs, or did not run.
-    """
+    """nbval runs a copy alone in its folder; a cell that fails, is not run, or is marked and differs fails the test."""
     limit = OVERRIDES[copy.stem]["cell_timeout"]
     command = [python, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "-q", "-x", "-p", "no:cacheprovider"]
     command += [f"--nbval-cell-timeout={limit}", f"--rootdir={copy.parent}", str(copy)]
-    start = time.perf_counter()
     done = subprocess.run(command, cwd=copy.parent, capture_output=True, text=True, env=os.environ | environment)
-    seconds = time.perf_counter() - start
     assert done.returncode == 0, done.stdout[-5000:]
     assert f"{len(code_cells(read(copy)))} passed" in done.stdout
-    return seconds, json.loads((copy.parent / "cost.json").read_text())

@@ -1,13 +1,14 @@
 """Check built pages: no page loads anything from another site, and every link within the site leads somewhere.
 
-python site/check.py site/_build/html
+python -m tools.site_check site/_build/html
 """
 
 import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urljoin, urlsplit
+
+from tools import links
 
 # What a browser fetches while it shows a page. A link to follow (<a href>) is not among them.
 LOADED = ("src", "poster", "data", "background")
@@ -24,7 +25,10 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.ids, self.links, self.outside, self.inside = set(), [], [], None
+        self.ids = {"top"}
+        self.links = []
+        self.outside = []
+        self.inside = None
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -54,43 +58,41 @@ class Page(HTMLParser):
 
 def problems(folder):
     """What is wrong with the site in ``folder``: a list of lines, empty when all is well."""
-    pages = {
-        path: Page(path.read_text(encoding="utf-8"))
-        for path in sorted(folder.rglob("*.html"))
-        if path.parent.name != "_static"
-    }
+    pages = {}
+    for path in sorted(folder.rglob("*.html")):
+        if path.parent.name != "_static":
+            pages[path] = Page(path.read_text(encoding="utf-8"))
     if not pages:
         return [f"{folder} holds no page"]
-    found = [f"{path.relative_to(folder)}: loads {url}" for path, page in pages.items() for url in page.outside]
+    found = []
+    for path, page in pages.items():
+        found += [f"{path.relative_to(folder)}: loads {url}" for url in page.outside]
     for suffix, pattern in ((".css", IN_CSS), (".js", IN_SCRIPT)):
         for path in sorted(folder.rglob(f"*{suffix}")):
             urls = pattern.findall(path.read_text(encoding="utf-8"))
             found += [f"{path.relative_to(folder)}: loads {url}" for url in urls]
+
+    def ids(path):
+        return pages[path].ids if path in pages else None
+
     for path, page in pages.items():
         for link in page.links:
-            if not leads_somewhere(path, link, pages):
-                found.append(f"{path.relative_to(folder)}: {link} leads nowhere")
+            target = f"{link}index.html" if link.endswith("/") else link
+            if wrong := links.problem(path, target, ids):
+                found.append(f"{path.relative_to(folder)}: {wrong}")
     return found
 
 
-def leads_somewhere(path, link, pages):
-    """Whether a link is to another site, or to a file and place that are there."""
-    target = urlsplit(urljoin(path.as_uri(), link))
-    if target.scheme != "file" or target.netloc:
-        return True
-    file = Path(unquote(target.path))
-    if file.is_dir():
-        file /= "index.html"
-    if target.fragment in ("", "top") or file not in pages:
-        return file.is_file()
-    return unquote(target.fragment) in pages[file].ids
-
-
-if __name__ == "__main__":
+def main():
     folder = Path(sys.argv[1]).resolve()
     wrong = problems(folder)
     if wrong:
         sys.exit("\n".join(wrong))
     files = [path for path in folder.rglob("*") if path.is_file()]
     pages = sum(path.suffix == ".html" for path in files)
-    print(f"{folder}: {pages} pages, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB, nothing from outside")
+    megabytes = sum(path.stat().st_size for path in files) / 1e6
+    print(f"{folder}: {pages} pages, {megabytes:.1f} MB, nothing from outside")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What tools.publish makes of a notebook before it is committed."""
+
+import nbformat
+import pytest
+
+from tools import notebooks, publish
+
+MODULE = '''STEPS = 2
+
+
+@dataclass
+class Args:
+    """A stage, at length."""
+
+    strides: int = 1
+
+
+def scale(phi, alpha=1.2):
+    """Long.
+
+    Args:
+        phi: int.
+    """
+    return alpha**phi
+'''
+CELL = '''# -> effnet_utils/scaling.py
+@dataclass
+class Args:
+    strides: int = 2
+
+
+def scale(phi, alpha=1.3):
+    """Short."""
+    return phi
+
+
+STEPS = 1
+OTHER = 3'''
+
+
+def test_the_package_code_is_copied_and_the_short_docstring_kept():
+    updated = notebooks.updated(CELL, MODULE)
+    module = notebooks.definitions(MODULE)
+    found = notebooks.definitions(updated)
+    assert {name: found[name][0] for name in module} == {name: code for name, (code, _) in module.items()}
+    assert updated.startswith("# -> effnet_utils/scaling.py\n@dataclass\nclass Args:\n") and updated.count("@data") == 1
+    assert '    """Short."""\n    return alpha**phi' in updated and updated.endswith("STEPS = 2\nOTHER = 3")
+    assert notebooks.updated(updated, MODULE) == updated
+
+
+KERNEL = {"name": "python3", "display_name": "Python 3"}
+
+
+def notebook(*outputs):
+    cells = [
+        nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["injected-parameters"]}),
+        nbformat.v4.new_markdown_cell("# T\n| Time | 10 seconds |\n| Memory | 1.0 GB |", metadata={"editor": 1}),
+        nbformat.v4.new_code_cell("# NBVAL_CHECK_OUTPUT\nprint(1)", execution_count=7, outputs=list(outputs)),
+    ]
+    return nbformat.v4.new_notebook(cells=cells, metadata={"papermill": {}, "kernelspec": KERNEL})
+
+
+def printed(text, name="stdout"):
+    return nbformat.v4.new_output("stream", name=name, text=text)
+
+
+def test_what_tells_of_the_run_is_removed():
+    noise = printed("WARNING: All log messages before absl\n", "stderr")
+    cleaned = publish.clean(notebook(printed("1"), noise, printed("2")))
+    assert set(cleaned.metadata) == {"kernelspec", "language_info"}
+    assert [cell.metadata for cell in cleaned.cells] == [{}, {}]
+    assert cleaned.cells[1].execution_count == 1
+    assert publish.marked_outputs(cleaned) == {"# NBVAL_CHECK_OUTPUT\nprint(1)": "12"}
+
+
+def test_an_error_is_not_stored():
+    for output in (printed("a warning", "stderr"), nbformat.v4.new_output("error", ename="E", evalue="")):
+        with pytest.raises(ValueError, match="cell 1 has an error or something on stderr"):
+            publish.clean(notebook(output))
+
+
+def test_an_unknown_notebook_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["publish", "77"])
+    with pytest.raises(SystemExit):
+        publish.main()
+    assert "there is no notebook 77; notebooks: 00, 01" in capsys.readouterr().err
+
+
+def test_measured_time_and_memory_are_stated_unless_they_are_close():
+    measured = notebook()
+    measured.cells.pop(0)
+    publish.state(measured, 11, 1.1)
+    assert publish.stated(measured) == (10, 1.0)
+    publish.state(measured, 95, 2.04)
+    assert measured.cells[0].source == "# T\n| Time | 1.5 minutes |\n| Memory | 2.0 GB |"

@@ -1,0 +1,1 @@
+"""What contributors run from the repository's root: ``python -m tools.lint`` and the others; `make` calls them."""

@@ -1,0 +1,296 @@
+"""The README's figures, made from the records and written between their marks.
+
+    python -m tools.tables
+
+A test checks that README.md holds what this writes: run it after a record was added or changed.
+"""
+
+import re
+import statistics
+
+from effnet_utils.experiments import records
+from tools.notebooks import ROOT
+
+README = ROOT / "README.md"
+BLOCK = re.compile(r"(<!-- from records: (\w+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+NOT_MEASURED = "not measured"
+# What today's keys are called in records that were written earlier.
+EARLIER_KEYS = {
+    "eval_split": ("evaluate_on",),
+    "fraction_of_peak": ("share_of_peak",),
+    "image_size": ("size", "side"),
+    "image_sizes": ("sizes", "sides"),
+    "interval_95": ("two_errors",),
+    "macs": ("mult_adds",),
+    "matrix_size": ("size", "side"),
+    "max_train_samples": ("train_limit",),
+    "p_value": ("by_chance",),
+}
+
+
+def value(row, key):
+    """A value of a record, under its key or under what the key was called in earlier records; None without any."""
+    for name in (key, *EARLIER_KEYS[key]):
+        if name in row:
+            return row[name]
+    return None
+
+
+def table(titles, rows):
+    """A Markdown table of texts."""
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def linked(name):
+    return f"[record](records/{name}.json)"
+
+
+def device(environment):
+    cores = {1: "one CPU core", 2: "two CPU cores"}.get(environment["cores"], f"{environment['cores']} CPU cores")
+    name = environment["device"]
+    return f"{cores} ({name.removeprefix('CPU: ')})" if name.startswith("CPU") else name
+
+
+def percent(fraction):
+    return NOT_MEASURED if fraction is None else f"{100 * fraction:.2f} %"
+
+
+def spread(row, digits):
+    low, middle, high = (format(row[key], digits) for key in ("quartile_1", "median", "quartile_3"))
+    return f"{middle} ({low} to {high})"
+
+
+# --- Accuracy -----------------------------------------------------------------------------------------------------
+
+
+def results():
+    """Runs of notebook 07 on the test images, the best first; before them the GPU's, the median of their seeds."""
+    titles = ("data", "stride layout", "epochs", "batch", "device", "test accuracy", "with flip TTA", "training", "")
+    runs = records.read_records("cifar10*_b0_*") | records.read_records("toy_*")
+    order = sorted(runs, key=lambda name: (name.startswith("toy"), -runs[name]["results"]["test_accuracy"]))
+    rows = [result(runs[name], linked(name)) for name in order]
+    by_seeds = {}
+    for name, record in records.read_records("gpu_*_test_*").items():
+        by_seeds.setdefault(name.rsplit("_", 1)[0], []).append(record)
+    gpu = [result(median_of(group), f"{len(group)} seeds, `{name}`") for name, group in by_seeds.items()]
+    if not gpu:
+        gpu = [["CIFAR-10 or its JPEG mirror", "`cifar-fine`", "10", "512", "a GPU", *[NOT_MEASURED] * 3, ""]]
+    return table(titles, gpu + rows)
+
+
+def median_of(group):
+    """A record of the group with the medians of its figures."""
+    middle = dict(group[0])
+    for part, keys in (("results", ("test_accuracy", "flip_averaged_accuracy")), ("seconds", ("train",))):
+        middle[part] = {key: statistics.median(record[part][key] for record in group) for key in keys}
+    return middle
+
+
+def result(record, last):
+    given = record["parameters"]
+    dataset = record["dataset"]
+    if dataset["name"] == "toy":
+        source = "toy dataset"
+    else:
+        source = "CIFAR-10" if dataset["official"] else dataset["source"]
+    layout = f"`{given.get('layout') or given['pilot']}`"
+    reached = accuracy_and_time(record, record["seconds"]["train"])
+    return [source, layout, str(given["epochs"]), str(given["batch_size"]), *reached, last]
+
+
+def accuracy_and_time(record, seconds):
+    """Cells: device, test accuracy, that with flip test-time augmentation, minutes."""
+    found = record["results"]
+    accuracies = [percent(found["test_accuracy"]), percent(found.get("flip_averaged_accuracy"))]
+    return [device(record["environment"]), *accuracies, f"{seconds / 60:.1f} min"]
+
+
+def transfer():
+    """Lite0 from ImageNet's weights on all training images: a linear classifier, then fine-tuning."""
+    titles = ("what is trained", "image size", "device", "test accuracy", "with flip TTA", "time", "")
+    name = "transfer_lite0_seed0"
+    linear = records.read_record(name)
+    reached = accuracy_and_time(linear, sum(linear["seconds"].values()))
+    size = f"{linear['parameters']['resolution_used']} pixels"
+    rows = [["a linear classifier on fixed features", size, *reached, linked(name)]]
+    tuned = records.read_records("finetune_lite0_*px_all_*_test_*")
+    for name, record in tuned.items():
+        what = f"all convolutions, {record['parameters']['epochs']} epochs"
+        reached = accuracy_and_time(record, record["seconds"]["train"])
+        rows.append([what, image_sizes(record), *reached, linked(name)])
+    what = f"On the {linear['dataset']['n_train']:,} training images of the {linear['dataset']['source']}."
+    compared = records.read_records("benchmarks/exact_pixels_*")
+    notes = [exact_pixels(name, record, tuned[record["model"]]) for name, record in compared.items()]
+    return "\n\n".join([what, table(titles, rows), *notes])
+
+
+def image_sizes(record):
+    """Those of a fine-tuning. The first record has only one size."""
+    given = record["parameters"]
+    sizes = value(given, "image_sizes") or [value(given, "image_size")]
+    return f"{' to '.join(map(str, sizes))} pixels"
+
+
+def exact_pixels(name, record, run):
+    """What the mirror's pixels cost the network of a run."""
+    found = record["results"]
+    mirror = found["mirror"]
+    exact = found["exact"]
+    accuracy, exact_accuracy = (
+        f"{100 * row['test_accuracy']:.1f} ± {100 * value(row, 'interval_95'):.1f} %" for row in (mirror, exact)
+    )
+    count = f"{record['datasets']['exact']['n_test']:,}"
+    return (
+        f"The network of the run at {image_sizes(run)}, on the first {count} test images: {accuracy} with the mirror's "
+        f"pixels, {exact_accuracy} with the exact pixels of CIFAR-10, on which it was never trained (± is the 95 % "
+        f"confidence interval). Right with the mirror's only: {mirror['right_only_here']}, with the exact only: "
+        f"{exact['right_only_here']} (McNemar's exact test: p-value {value(found, 'p_value'):.3f}); {linked(name)}, "
+        "`make bench BENCH=exact_pixels`."
+    )
+
+
+# --- Speed and cost -----------------------------------------------------------------------------------------------
+
+
+def speed():
+    """Throughput on a CPU: ours against each of the others."""
+    record = records.read_record("benchmarks/throughput_cpu")
+    titles = ("", "training, images/s", "ours ÷ this", "prediction, images/s", "ours ÷ this", "first step")
+    rows = []
+    for name, facts in record["implementations"].items():
+        row = [name]
+        for task in ("train", "predict"):
+            rate = record["images_per_second"][task][name]
+            ratio = record["ratio"][task].get(f"ours / {name}")
+            row += [spread(rate, ".0f"), "" if ratio is None else spread(ratio, ".2f")]
+        rows.append([*row, f"{facts['compile_seconds']['train']:.0f} s"])
+    what = f"{record['what'][0].upper()}{record['what'][1:]}; {device(record['environment'])}; median (quartiles)"
+    return f"{what}; {linked('benchmarks/throughput_cpu')}, `make bench BENCH=throughput`.\n\n{table(titles, rows)}"
+
+
+def latency():
+    """One image at a time: the ways to ask a trained network."""
+    record = records.read_record("benchmarks/latency_cpu")
+    rows = [
+        [name, spread(row, ".1f"), spread(record["ratio_to_onnx"][name], ".2f")]
+        for name, row in record["milliseconds"].items()
+    ]
+    titles = ("", "milliseconds", "÷ ONNX")
+    where = f"{device(record['environment'])}; median (quartiles) of {record['rounds']} rounds"
+    what = f"One image, B0 at 224 pixels, on {where}; {linked('benchmarks/latency_cpu')}, `make bench BENCH=latency`."
+    return f"{what}\n\n{table(titles, rows)}"
+
+
+def cost():
+    """How the time grows with the multiply-adds (MACs)."""
+    record = records.read_record("benchmarks/cost")
+    titles = ("", "MACs", "a training step", "fraction of peak", "inference", "fraction of peak")
+    rows = []
+    for series, points in record["series"].items():
+        first = points[0]
+        last = points[-1]
+        growth = value(last, "macs") / value(first, "macs")
+        row = [f"{series} {first['point']} → {last['point']}", f"× {growth:.3g}"]
+        for mode in ("train", "inference"):
+            growth = last["seconds"][mode]["median"] / first["seconds"][mode]["median"]
+            fractions = [value(point, "fraction_of_peak")[mode]["median"] for point in (first, last)]
+            row += [f"× {growth:.3g}", " → ".join(f"{fraction:.0%}" for fraction in fractions)]
+        rows.append(row)
+    peak = record["peak"]
+    speed = f"{peak['operations_per_second']['median'] / 1e9:.0f} GFLOP/s"
+    what = f"The peak is {speed}, that of a matrix product of {value(peak, 'matrix_size')}²"
+    where = f"on {device(record['environment'])}; {linked('benchmarks/cost')}, `make bench BENCH=cost`."
+    return f"{what}, {where}\n\n{table(titles, rows)}"
+
+
+def start():
+    """From a fresh clone, and imports."""
+    record = records.read_record("benchmarks/cold_start")
+    seconds = record["from_clone"]["seconds"]
+    accuracy = record["from_clone"]["run"]["test_accuracy"]
+    package, keras = (
+        record["imports"][name]["beyond_python"]["median"] for name in ("import effnet_utils", "import keras")
+    )
+    return (
+        f"From a fresh clone to a model with {100 * accuracy:.1f} % on the toy dataset: {seconds['total']:.0f} s. Of "
+        f"these the set-up takes {seconds['set-up']:.0f} s (it downloads packages), `make run` {seconds['run']:.0f} s. "
+        f"Beyond Python's own start `import effnet_utils` takes {1000 * package:.0f} ms, `import keras` {keras:.1f} s. "
+        f"On {device(record['environment'])}; "
+        f"{linked('benchmarks/cold_start')}, `make bench BENCH=cold_start`."
+    )
+
+
+def faults():
+    """Which faults were caused on purpose, and how often a run survived them."""
+    record = records.read_record("benchmarks/faults")
+    rows = [[name, f"{row['tried']:,}", f"{row['survived']:,}"] for name, row in record["faults"].items()]
+    where = f"On {device(record['environment'])}; {linked('benchmarks/faults')}, `make test-faults`."
+    return f"{where}\n\n{table(('fault', 'tried', 'survived'), rows)}"
+
+
+# --- Equal to the reference (tools/proof.py) -----------------------------------------------------------------------
+
+
+def parity():
+    """What was found equal to keras.applications."""
+    record = records.read_record("benchmarks/proof")
+    rows = record["parity"]
+    labels = {
+        "weights": "weight tensors",
+        "maps": "feature maps, stem to logits",
+        "max_difference": "largest difference",
+    }
+    lines = [[label, *(f"{row[key]:g}" for row in rows.values())] for key, label in labels.items()]
+    sizes = ", ".join(f"{name}: {row['max_difference']:g}" for name, row in record["sizes"].items())
+    step = record["training step"].items()
+    steps = ", ".join(f"{row['tensors']} {name}: {row['max_difference']:g}" for name, row in step)
+    keras = record["environment"]["keras"]
+    different = record["open size"]["reference"]["75×75"]
+    if different:
+        fact = f"does not at 75×75: its feature maps differ from the {different} on"
+    else:
+        fact = "does so too"
+    return "\n\n".join(
+        [
+            table(["", *(variant.upper() for variant in rows)], lines),
+            f"Largest difference at other sizes: {sizes}. After one training step of B0: {steps}.",
+            "Built for `(None, None, 3)`, ours gives the feature maps of the fixed size; the reference of Keras "
+            f"{keras} {fact}.",
+            f"On {device(record['environment'])}, Keras {keras}; {linked('benchmarks/proof')}, `make proof`.",
+        ]
+    )
+
+
+def mutants():
+    """Which of the comparisons notice a network with one mistake."""
+    found = records.read_record("benchmarks/proof")["teeth"]
+    checks = list(next(iter(found.values())))
+    rows = [[name, *("caught" if said else "–" for said in row.values())] for name, row in found.items()]
+    usual, strict = (sum(bool(row[check]) for row in found.values()) for check in checks[-2:])
+    return (
+        f"{table(['one mistake', *checks], rows)}\n\n"
+        f"The usual test, fresh weights and a tolerance of 1e-5, notices {usual} of the {len(found)} mistakes; random "
+        f"weights and exact comparison notice {strict}. Drop rates act in training only."
+    )
+
+
+BLOCKS = {
+    function.__name__: function
+    for function in (results, transfer, speed, latency, cost, start, faults, parity, mutants)
+}
+
+
+def filled(text):
+    """The text with each block made anew. Raises KeyError for a mark that names no block."""
+    return BLOCK.sub(lambda found: found[1] + BLOCKS[found[2]]() + found[3], text)
+
+
+def main():
+    text = filled(README.read_text(encoding="utf-8"))
+    README.write_text(text, encoding="utf-8")
+    print("README.md:", ", ".join(name for _, name, _ in BLOCK.findall(text)))
+
+
+if __name__ == "__main__":
+    main()
