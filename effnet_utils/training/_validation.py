@@ -13,7 +13,8 @@ def first_problem(error, model):
     """
     found = error.errors()[0]
     if not found["loc"]:
-        return str(found["ctx"]["error"])
+        # A rule of several values together; or a name that is no text.
+        return str(found.get("ctx", {}).get("error", found["msg"]))
     name = found["loc"][0]
     if found["type"] == "extra_forbidden":
         return f"there is no {name!r}; allowed: {', '.join(model.model_fields)}"

@@ -17,6 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from effnet_utils import datasets
+from effnet_utils.experiments.cli import parse_value
+from effnet_utils.experiments.parameters import TrainParameters
+from effnet_utils.experiments.sweep import read_grid
+from effnet_utils.training.checkpoints import _read_checked, _with_checksum
+from effnet_utils.training.recipe import Recipe
 from tests.cifar_fixture import BATCHES, FORMS, batch_dict, dumps, made_up_batches, packed_arrays
 from tools import pack_cifar10
 
@@ -110,10 +115,57 @@ def read_packed(content, folder):
         assert labels.shape == images.shape[:1] and labels.max() < 10
 
 
+VALUES = [
+    b"1", b"0.5", b"1e-3", b"true", b"toy", b"b0", b"cifar", b"test", b"float32", b"{}", b'{"translate": 4}', b"nan",
+    b'{"activation": "relu", "se_ratio": 0}', b"1e999", b'{"warmup": NaN}', "\u0663".encode(), b"1_000", b"[" * 5000,
+]  # fmt: skip
+
+
+def read_parameter(content, folder):
+    """The value for every parameter of 07 in turn, as the command line reads it."""
+    text = content.decode(errors="surrogateescape")
+    understood = 0
+    for name, field in TrainParameters.model_fields.items():
+        try:
+            parameters = TrainParameters.read({name: parse_value(name, text, type(field.default))})
+        except ValueError:
+            continue
+        assert isinstance(parameters.recipe, Recipe)
+        understood += name not in ("data_dir", "output_dir")
+    if not understood:
+        raise ValueError("no parameter takes it")
+
+
+GRIDS = [
+    b"grid: {epochs: [1, 2], layout: [cifar]}\nseeds: [0, 1]\nparameters: {dataset: toy}\n",
+    b"seeds: [0]\nnotebook: '07'\n",
+    b"grid: {overrides: [{}, {translate: 4}]}\n",
+]
+YAML = [b"&a [*a]", b"2001-99-99", b"? [1]\n: 2\n", b"!!python/object/apply:os.system ['true']", b"- " * 400, b"{}"]
+
+
+def read_grid_file(content, folder):
+    path = folder / "grid.yaml"
+    path.write_bytes(content)
+    _, runs = read_grid(path)
+    assert all(isinstance(run, dict) for run in runs.values())
+
+
+CHECKPOINT = _with_checksum({"epochs": 1}, {"0000": np.arange(3)})
+
+
+def read_checkpoint(content, folder):
+    about, arrays = _read_checked(content)
+    assert about == {"epochs": 1} and arrays[0].tolist() == [0, 1, 2]
+
+
 # {name: (valid files, strategy of damaged ones, function of the content and an empty folder)}
 READERS = {
     "pack": (PICKLES, damaged(PICKLES, OPCODES), read_batch),
     "load_cifar10 of a packed file": ([npz_file(MEMBERS)], damaged_npz(), read_packed),
+    "parameters": (VALUES[:9], damaged(VALUES), read_parameter),
+    "grids": (GRIDS, damaged(GRIDS, YAML), read_grid_file),
+    "checkpoints": ([CHECKPOINT], damaged([CHECKPOINT]) | st.just(CHECKPOINT), read_checkpoint),
 }
 
 
