@@ -68,8 +68,7 @@ def print_spreads(values, prefix=""):
     for name, value in values.items():
         label = f"{prefix}{name}"
         if isinstance(value, dict) and value.keys() == QUANTILES.keys():
-            quartiles = f"{value['quartile_1']:.4g} to {value['quartile_3']:.4g}"
-            print(f"{label:56} {value['median']:.4g} ({quartiles})")
+            print(f"{label:56} {value['median']:.4g} ({value['quartile_1']:.4g} to {value['quartile_3']:.4g})")
         elif isinstance(value, dict):
             print_spreads(value, f"{label}, ")
 
@@ -185,7 +184,7 @@ def train_b0(settings, data_dir):
     clock = records.Stopwatch()
     recipe = Recipe(**settings["overrides"])
     (images, labels), evaluated = load_split(data_dir, settings["max_train_samples"], settings["eval_split"])
-    options = {"input_shape": (32, 32, 3), "classes": 10, "classifier_activation": None, **recipe.builder_arguments()}
+    options = {"input_shape": (32, 32, 3), "classes": 10, "classifier_activation": None, **recipe.build_options()}
     network = efficientnet("b0", layout=tuple(settings["strides"]), **options)
     batches = Batches(labels, settings["batch_size"], 10, recipe, settings["seed"])
     steps = len(batches) * settings["epochs"]

@@ -2,8 +2,8 @@
 
     python -m benchmarks.exact_pixels runs/finetune/NAME.keras --exact-dir DIR
 
-DIR holds ``cifar-10-batches-py`` with exact pixels: the official files, or the first images of each of them. The model
-is one that ``finetune`` saved; NAME is that of its record. Nothing is chosen by these figures. Writes
+DIR contains CIFAR-10 with exact pixels: the official files, or cifar10.npz with the first test images of theirs. The
+model is one that ``finetune`` saved; NAME is that of its record. Nothing is chosen by these figures. Writes
 records/benchmarks/exact_pixels_<NAME>.json.
 """
 
@@ -21,9 +21,8 @@ from effnet_utils.experiments import records
 
 def mcnemar_p_value(a, b):
     """Two-sided p-value of McNemar's exact test, where only one of two is right on a images and only the other on b."""
-    n = a + b
-    tail = sum(math.comb(n, k) for k in range(max(a, b), n + 1))
-    return min(1, 2 * tail / 2**n)
+    tail = sum(math.comb(a + b, k) for k in range(max(a, b), a + b + 1))
+    return min(1, 2 * tail / 2 ** (a + b))
 
 
 def compare(model, mirror, exact):

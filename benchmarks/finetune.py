@@ -69,8 +69,7 @@ def finetune(settings, name, data_dir):
         network, trained = build(size)
         trainer = make_trainer(network, images, RECIPE, settings["learning_rate"], steps, optimizer=adamw)
         logger = EpochLogger()
-        precision = keras.config.dtype_policy().name
-        identity = {**settings, **facts, "precision": precision, "backend": keras.backend.backend()}
+        identity = {**settings, **facts, "backend": keras.backend.backend()}
         checkpoints = Checkpoints(folder, trainer, batches, logger, identity)
         # No weight depends on the size: the network for the next size resumes from the last one's checkpoint.
         done = checkpoints.start(resume=True)
@@ -110,6 +109,7 @@ def main(arguments=None):
             "batch_size": given.batch_size,
             "max_train_samples": amount,
             "eval_split": given.eval_split,
+            "precision": given.precision,
         }
     run_missing(given, "finetune.py", runs, lambda settings, name: finetune(settings, name, given.data_dir))
 

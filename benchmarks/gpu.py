@@ -1,5 +1,4 @@
-"""Ten epochs of EfficientNet-B0 from scratch on a GPU: accuracy and training time by stride layout, peak learning rate
-and seed.
+"""Ten epochs of EfficientNet-B0 from scratch on a GPU, by stride layout, peak learning rate and seed.
 
     export KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR=.cache/jax  # the second run of a layout compiles in no time
     python -m benchmarks.gpu --eval-split validation --layouts cifar cifar-fine --rates 6e-3 1e-2 --seeds 0

@@ -1,11 +1,11 @@
-"""The short runs by which stride layout and recipe were chosen: 10,000 training images, 4 epochs, evaluated on the
-5,000 training images that are held out for validation. The test images are not touched.
+"""The short runs by which stride layout and recipe were chosen.
 
-    python -m benchmarks.pilots  # all, three seeds each; about 3 minutes a run on 2 cores
+    python -m benchmarks.pilots  # all, three seeds each; about 3 minutes per run on 2 cores
     python -m benchmarks.pilots --only base batch-64+sgd --seeds 0
 
-Each pilot changes one thing of the first, or several where names are joined by "+".
-Writes records/pilot_<name>_<seed>.json; a pilot that has a record is not run again. --tiny: 200 images, one epoch.
+10,000 training images, 4 epochs, evaluated on the 5,000 training images that are held out for validation; the test
+images are not touched. Each pilot changes one thing of the first, or several where names are joined by "+". Writes
+records/pilot_<name>_<seed>.json; a pilot that has a record is not run again. --tiny: 200 images, one epoch.
 """
 
 from benchmarks._common import argument_parser, run_missing, train_b0

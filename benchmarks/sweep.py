@@ -88,7 +88,6 @@ def main(arguments=None):
     parameters = {"dataset": "toy", "layout": "cifar-fast", "epochs": 1}
     parameters["max_train_samples"] = 128 if given.tiny else 2000
     parameters["overrides"] = {"width": 0.5, "depth": 0.5}
-    runs_per_worker = 1 if given.tiny else 2
     setups = {
         "one worker, one core": ({first}, 1),
         "one worker, two cores": ({first, second}, 1),
@@ -101,12 +100,12 @@ def main(arguments=None):
             for name in in_turn(setups, number):
                 allowed, workers = setups[name]
                 grid = Path(place, "grid.yaml")
-                seeds = list(range(runs_per_worker * workers))
+                seeds = list(range(workers if given.tiny else 2 * workers))
                 grid.write_text(json.dumps({"parameters": parameters, "seeds": seeds}))
                 for key, value in sweep(grid, Path(place, f"{name}{number}"), allowed, workers).items():
                     figures[key][name].append(value)
             for name, used in (("one process", [first]), ("two processes", [first, second])):
-                rates[name].append(products(used, 2 if given.tiny else 10))
+                rates[name].append(products(used, 0.5 if given.tiny else 10))
     an_hour = figures["runs_an_hour"]
     gain = np.divide(an_hour["two workers, one core each"], an_hour["one worker, one core"])
     best = np.divide(rates["two processes"], rates["one process"])

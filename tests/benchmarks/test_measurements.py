@@ -57,11 +57,19 @@ def few_cores():
 
 @pytest.mark.slow
 @pytest.mark.skipif(few_cores(), reason="needs Linux and two cores")
-def test_sweep_at_a_tiny_size(tmp_path):
+def test_a_sweep_is_timed(tmp_path):
+    parameters = {"dataset": "toy", "layout": "cifar-fast", "epochs": 1, "max_train_samples": 128}
+    (tmp_path / "grid.yaml").write_text(json.dumps({"parameters": parameters, "seeds": [0]}))
+    found = sweep.sweep(tmp_path / "grid.yaml", tmp_path / "runs", os.sched_getaffinity(0), 1)
+    assert set(found) == {"runs_an_hour", "start", "overhead"} and min(found.values()) > 0
+
+
+@pytest.mark.skipif(few_cores(), reason="needs Linux and two cores")
+def test_the_record_compares_one_worker_with_two(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "sweep", lambda *given: {"runs_an_hour": 50 * given[-1], "start": 8, "overhead": 4})
     sweep.main(["--tiny", "--output-dir", str(tmp_path)])
     record = json.loads((tmp_path / "sweep_cpu.json").read_text())
-    assert len(record["runs_an_hour"]) == len(record["start_seconds"]) == len(record["overhead_seconds"]) == 3
-    assert record["two_workers_to_one"]["min"] > 0 and record["two_matrix_products_to_one"]["min"] > 0
+    assert record["two_workers_to_one"]["median"] == 2 and record["two_matrix_products_to_one"]["min"] > 0
 
 
 def test_imports_are_timed_in_fresh_interpreters(monkeypatch):
