@@ -1,30 +1,25 @@
 """From a fresh clone to a trained model, and the seconds of `import effnet_utils`.
 
-    python benchmarks/cold_start.py         # about 15 minutes; writes records/benchmarks/cold_start.json
-    python benchmarks/cold_start.py --tiny  # few images and few imports; writes runs/cold_start_tiny.json
+    python -m benchmarks.cold_start         # about 15 minutes; writes records/benchmarks/cold_start.json
+    python -m benchmarks.cold_start --tiny  # few images and few imports; writes runs/tiny/cold_start.json
 
 Clones the last commit of this checkout into a temporary folder, makes its environment there without pip's cache, and
-trains by `make run`, once. The packages are downloaded: the seconds of the set-up are those of the network and of the
-package index as much as those of this machine. Imports run in fresh interpreters, one statement after the
-other in turn, forwards and backwards alternately, after one turn that is not counted; beyond_python is what a statement
-takes beyond `pass` in the same turn.
+trains by `make run`, once. The packages are downloaded: the seconds of the set-up depend on the network and the
+package index as much as on this machine. Imports run in fresh interpreters, in rounds of one each, forwards and
+backwards alternately, after one round that is not counted; beyond_python is what a statement takes beyond `pass` in the
+same round.
 """
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from throughput import spread
+from benchmarks._common import ROOT, argument_parser, in_turn, seconds_of, spread, write_benchmark
+from effnet_utils.experiments import records
 
-from effnet_utils import records
-
-ROOT = Path(__file__).parents[1]
-RECORD = ROOT / "records" / "benchmarks" / "cold_start.json"
 STATEMENTS = (
     "pass",
     "import numpy",
@@ -37,20 +32,13 @@ PRIVATE = ("ARGS", "BENCH", "KERAS_BACKEND", "MAKEFLAGS", "MAKELEVEL", "MFLAGS",
 
 
 def from_clone(repository, arguments=()):
-    """Clone, set up, train.
+    """Clone a repository, set up, and train by ``make run`` with arguments; returns what was measured.
 
-    Args:
-        repository: path of a git repository with this project's Makefile.
-        arguments: of ``make run``.
-
-    Returns:
-        dict: seconds, venv_bytes, and the commit, seconds and accuracy that the run recorded.
-
-    Raises:
-        subprocess.CalledProcessError: a step failed; what it printed stands above.
+    Raises subprocess.CalledProcessError when a step fails; its output is above.
     """
     environment = {name: value for name, value in os.environ.items() if name not in PRIVATE}
     environment["PIP_NO_CACHE_DIR"] = "1"
+    seconds = {}
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
         steps = {
@@ -58,11 +46,8 @@ def from_clone(repository, arguments=()):
             "set-up": ["make", "-C", clone, ".venv/.stamp"],
             "run": ["make", "-C", clone, "run", *arguments],
         }
-        seconds = {}
         for step, command in steps.items():
-            start = time.perf_counter()
-            subprocess.run(command, env=environment, check=True)
-            seconds[step] = round(time.perf_counter() - start, 3)
+            seconds[step] = round(seconds_of(subprocess.run, command, env=environment, check=True), 3)
         (written,) = clone.glob("runs/*/*/record.json")
         run = json.loads(written.read_text())
         venv_bytes = sum(path.lstat().st_size for path in (clone / ".venv").rglob("*") if not path.is_dir())
@@ -81,12 +66,12 @@ def from_clone(repository, arguments=()):
 
 def imports(repeats):
     """{statement: {"seconds": spread, "beyond_python": spread}}, each run in a fresh interpreter from the checkout."""
+    options = {"cwd": ROOT, "check": True, "stderr": subprocess.DEVNULL}
     taken = {statement: [] for statement in STATEMENTS}
-    for repeat in range(repeats + 1):
-        for statement in STATEMENTS[:: 1 if repeat % 2 == 0 else -1]:
-            start = time.perf_counter()
-            subprocess.run([sys.executable, "-c", statement], cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
-            taken[statement].append(time.perf_counter() - start)
+    for number in range(repeats + 1):
+        for statement in in_turn(STATEMENTS, number):
+            seconds = seconds_of(subprocess.run, [sys.executable, "-c", statement], **options)
+            taken[statement].append(seconds)
     found = {}
     for statement, seconds in taken.items():
         beyond = [a - b for a, b in zip(seconds[1:], taken["pass"][1:], strict=True)]
@@ -94,36 +79,18 @@ def imports(repeats):
     return found
 
 
-def print_tables(record):
-    clone = record["from_clone"]
-    print(f"\n{record['environment']['device']}, {record['environment']['cores']} cores")
-    print("from a fresh clone      seconds  (the set-up downloads the packages)")
-    for step, seconds in clone["seconds"].items():
-        print(f"{step:<22} {seconds:>8.1f}")
-    accuracy, size = clone["run"]["test_accuracy"], clone["venv_bytes"] / 1e9
-    print(f"test accuracy {accuracy:.2%}; .venv takes {size:.2f} GB")
-    print(f"\n{'in a fresh interpreter':<48} {'seconds: median (quartiles)':>30} {'beyond pass':>12}")
-    for statement, row in record["imports"].items():
-        low, middle, high = (f"{row['seconds'][key]:.3f}" for key in ("quartile_1", "median", "quartile_3"))
-        print(f"{statement:<48} {f'{middle} ({low} to {high})':>30} {row['beyond_python']['median']:>12.3f}")
-
-
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiny", action="store_true", help="few images and few imports, to try the script")
-    tiny = parser.parse_args(arguments).tiny
-    path = ROOT / "runs" / "cold_start_tiny.json" if tiny else RECORD
-    repeats = 3 if tiny else 15
+    given = argument_parser("cold_start", __doc__).parse_args(arguments)
+    repeats = 3 if given.tiny else 15
     record = {
         "what": f"clone, set-up and run once; imports {repeats} times each, in turn",
         "imports": imports(repeats),
-        "from_clone": from_clone(ROOT, ["ARGS=-p epochs=1 -p train_limit=128"] if tiny else []),
+        "from_clone": from_clone(ROOT, ["ARGS=-p epochs=1 -p max_train_samples=128"] if given.tiny else []),
         "environment": records.environment(),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    print_tables(record)
-    print("->", path)
+    clone = record["from_clone"]
+    print(f"seconds: {clone['seconds']}; test accuracy {clone['run']['test_accuracy']:.2%}")
+    write_benchmark(given, "cold_start", record)
 
 
 if __name__ == "__main__":

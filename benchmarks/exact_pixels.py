@@ -1,71 +1,79 @@
-"""What the pixels of a mirror of CIFAR-10 cost: a model on the same test images, as the mirror has them and exact.
+"""What the pixels of a mirror of CIFAR-10 cost: one model's accuracy on the mirror's test images and on the exact ones.
 
-    python benchmarks/exact_pixels.py runs/finetune/NAME.keras --exact-dir DIR
+    python -m benchmarks.exact_pixels runs/finetune/NAME.keras --exact-dir DIR
 
-DIR holds ``cifar-10-batches-py`` with exact pixels: the official files, or the first images of each of them. The model
-is one that ``finetune.py`` kept; NAME is that of its record. Nothing is chosen by these figures. Writes
-<out>/exact_pixels_<NAME>.json.
+DIR contains CIFAR-10 with exact pixels: the official files, or cifar10.npz with the first test images of theirs. The
+model is one that ``finetune`` saved; NAME is that of its record. Nothing is chosen by these figures. Writes
+records/benchmarks/exact_pixels_<NAME>.json.
 """
 
-import argparse
-import json
 import math
 from pathlib import Path
 
 import keras
 import numpy as np
-from throughput import ROOT
 
-from effnet_utils import data, records, train
+from benchmarks._common import argument_parser, write_benchmark
+from effnet_utils.datasets import describe_dataset, load_cifar10
+from effnet_utils.evaluation import predict_proba
+from effnet_utils.experiments import records
 
 
-def by_chance(a, b):
-    """How probable it is that a + b tosses of a coin fall at least as unevenly as a to b."""
-    return min(1, 2 * sum(math.comb(a + b, k) for k in range(max(a, b), a + b + 1)) / 2 ** (a + b))
+def mcnemar_p_value(a, b):
+    """Two-sided p-value of McNemar's exact test, where only one of two is right on a images and only the other on b."""
+    tail = sum(math.comb(a + b, k) for k in range(max(a, b), a + b + 1))
+    return min(1, 2 * tail / 2 ** (a + b))
 
 
 def compare(model, mirror, exact):
-    """Test accuracy on both kinds of pixels, with two standard errors of a share, of the images that both have."""
-    (theirs, labels), (ours, same) = exact, (part[: len(exact[1])] for part in mirror)
-    if not np.array_equal(labels, same):
+    """A model's accuracy on (images, labels) of both kinds; the exact ones may be fewer, from the first on.
+
+    Returns:
+        dict: for "mirror" and "exact" the test_accuracy, interval_95 (half the width of its 95 % confidence interval)
+        and right_only_here (images); p_value of the difference (McNemar's exact test).
+
+    Raises:
+        ValueError: the labels differ.
+    """
+    labels = exact[1]
+    n = len(labels)
+    if not np.array_equal(labels, mirror[1][:n]):
         raise ValueError("the two folders' test images have different labels; expected the same images in one order")
-    right = {k: train.predict(model, x).argmax(axis=1) == labels for k, x in (("mirror", ours), ("exact", theirs))}
+    right = {}
+    for kind, images in (("mirror", mirror[0][:n]), ("exact", exact[0])):
+        right[kind] = predict_proba(model, images).argmax(axis=1) == labels
     found = {}
     for kind, other in (("mirror", "exact"), ("exact", "mirror")):
         accuracy = float(right[kind].mean())
-        error = 2 * math.sqrt(accuracy * (1 - accuracy) / len(labels))
+        interval = 2 * math.sqrt(accuracy * (1 - accuracy) / n)
         alone = int((right[kind] & ~right[other]).sum())
-        found[kind] = {"test_accuracy": accuracy, "two_errors": round(error, 4), "right_only_here": alone}
-        print(f"{kind:6} pixels, {len(labels)} test images: {accuracy:.2%} ± {error:.2%}, {alone} right only here")
-    found["by_chance"] = round(by_chance(*(row["right_only_here"] for row in found.values())), 4)
-    apart = np.abs(theirs.astype(float) - ours)
-    found["pixels"] = {"mean_absolute_difference": round(float(apart.mean()), 3)}
+        found[kind] = {"test_accuracy": accuracy, "interval_95": round(interval, 4), "right_only_here": alone}
+        print(f"{kind:6} pixels, {n} test images: {accuracy:.2%} ± {interval:.2%}, {alone} right only here")
+    p_value = mcnemar_p_value(found["mirror"]["right_only_here"], found["exact"]["right_only_here"])
+    found["p_value"] = round(p_value, 4)
     return found
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser("exact_pixels", __doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("--data-dir", default="data", help="the mirror")
     parser.add_argument("--exact-dir", required=True)
-    parser.add_argument("--out", type=Path, default=ROOT / "records" / "benchmarks")
     given = parser.parse_args(arguments)
-    _, exact = data.load_cifar10(given.exact_dir)
-    _, mirror = data.load_cifar10(given.data_dir)
-    found = compare(keras.saving.load_model(given.model), mirror, exact)
-    counts = {"n_train": 0, "n_test": len(exact[1])}
+    _, exact = load_cifar10(given.exact_dir)
+    _, mirror = load_cifar10(given.data_dir)
+    results = compare(keras.saving.load_model(given.model), mirror, exact)
+    datasets = {}
+    for kind, folder in (("mirror", given.data_dir), ("exact", given.exact_dir)):
+        datasets[kind] = describe_dataset("cifar10", folder, n_train=0, n_test=len(exact[1]))
     record = {
-        "what": "a model on the same test images, with a mirror's pixels and exact: python benchmarks/exact_pixels.py",
+        "what": "a model on the same test images, with a mirror's pixels and exact: python -m benchmarks.exact_pixels",
         "model": given.model.stem,
-        "datasets": {
-            kind: data.describe_dataset("cifar10", folder, **counts)
-            for kind, folder in (("mirror", given.data_dir), ("exact", given.exact_dir))
-        },
-        "results": found,
+        "datasets": datasets,
+        "results": results,
         "environment": records.environment(),
     }
-    path = given.out / f"exact_pixels_{given.model.stem}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    write_benchmark(given, f"exact_pixels_{given.model.stem}", record)
 
 
 if __name__ == "__main__":

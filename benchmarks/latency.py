@@ -1,18 +1,16 @@
-"""Milliseconds that one image takes, by way of calling: EfficientNet-B0 at 224 pixels on the CPU.
+"""Milliseconds that one image takes, by runtime: EfficientNet-B0 at 224 pixels on the CPU.
 
-    python benchmarks/latency.py         # about 3 minutes on 2 cores; writes records/benchmarks/latency_cpu.json
-    python benchmarks/latency.py --tiny  # few calls of a small image; writes runs/latency_tiny.json
+    python -m benchmarks.latency         # about 3 minutes on 2 cores; writes records/benchmarks/latency_cpu.json
+    python -m benchmarks.latency --tiny  # few calls with a small image; writes runs/tiny/latency_cpu.json
 
 Ours with random weights, BatchNorm folded (effnet_utils.deploy) and exported to ONNX and LiteRT, against Keras's own
-ways of calling it and against the ONNX export of efficientnet-pytorch 0.7.1 (made in .venv-backends, by ``make
-.venv-backends/.stamp``): the same runtime, threads, size of image and number of classes. "not folded" shows what
-folding is worth where the runtime folds by itself, "no reshapes" what Keras's export leaves behind. In a round each is
-called ten times in a row; the order is turned round from one to the next, and ratios are formed inside a round. Needs
-the extra "deploy".
+ways to call it and against the ONNX export of efficientnet-pytorch 0.7.1 (made in .venv-backends, by ``make
+.venv-backends/.stamp``): the same runtime, threads, image size and number of classes. "not folded" shows what folding
+is worth where the runtime folds by itself, "no reshapes" what Keras's export leaves behind. In a round each is called
+ten times in a row; the order is reversed from one round to the next, and ratios are formed within a round. Needs the
+extra "deploy".
 """
 
-import argparse
-import json
 import os
 import subprocess
 import tempfile
@@ -26,27 +24,27 @@ import onnx
 import onnxruntime
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
-from throughput import BACKENDS_PYTHON, ROOT, spread
 
-from effnet_utils import efficientnet, records
+from benchmarks._common import BACKENDS_PYTHON, argument_parser, in_turn, seconds_of, spread, write_benchmark
+from effnet_utils import efficientnet
 from effnet_utils.deploy import fold_batch_norm
+from effnet_utils.experiments import records
 
-PARAMETERS = 5_288_548
 THREADS = os.cpu_count()
 THEIRS = "efficientnet-pytorch, ONNX"
-# The package's own swish cannot be exported. efficientnet-pytorch fixes the padding for one size of image.
+# The package's own swish cannot be exported. efficientnet-pytorch fixes the padding for one image size.
 EXPORT = """
 import sys, torch
 from efficientnet_pytorch import EfficientNet
-path, side = sys.argv[1], int(sys.argv[2])
-net = EfficientNet.from_name("efficientnet-b0", image_size=side)
+path, size = sys.argv[1], int(sys.argv[2])
+net = EfficientNet.from_name("efficientnet-b0", image_size=size)
 net.set_swish(memory_efficient=False)
-assert sum(weight.numel() for weight in net.parameters()) == int(sys.argv[3])
-torch.onnx.export(net.eval(), torch.zeros(1, 3, side, side), path, dynamo=False)
+assert sum(weight.numel() for weight in net.parameters()) == 5_288_548
+torch.onnx.export(net.eval(), torch.zeros(1, 3, size, size), path, dynamo=False)
 """
 
 
-def by_onnx(path):
+def load_onnx(path):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
     session = onnxruntime.InferenceSession(path, options)
@@ -54,12 +52,39 @@ def by_onnx(path):
     return lambda image: session.run(None, {name: image})[0]
 
 
+def load_litert(path):
+    interpreter = Interpreter(str(path), num_threads=THREADS)
+    interpreter.allocate_tensors()
+    entry = interpreter.get_input_details()[0]["index"]
+    end = interpreter.get_output_details()[0]["index"]
+
+    def answer(image):
+        interpreter.set_tensor(entry, image)
+        interpreter.invoke()
+        return interpreter.get_tensor(end)
+
+    return answer
+
+
+def load_theirs(folder, size):
+    """As the functions of ``runtimes``, from efficientnet-pytorch's ONNX export."""
+    path = folder / "theirs.onnx"
+    subprocess.run([BACKENDS_PYTHON, "-c", EXPORT, path, str(size)], check=True, capture_output=True)
+    theirs = load_onnx(path)
+    return lambda image: theirs(image.reshape(1, 3, size, size))
+
+
 def drop_reshapes(path, target):
-    """Write the network without the gates' Reshapes: they give (n, channels, 1, 1) the shape it has, where Keras had
-    the channels last, but the runtime lays the maps out anew for each of them."""
+    """Write a network without the Reshapes of its SE blocks.
+
+    They give (n, channels, 1, 1) the shape that it has already, where Keras had the channels last, but the runtime
+    changes the memory layout of the feature maps for each of them.
+    """
     network = onnx.load(path)
-    graph, instead, kept = network.graph, {}, []
+    graph = network.graph
     shapes = {each.name: onnx.numpy_helper.to_array(each).tolist() for each in graph.initializer}
+    instead = {}
+    kept = []
     for node in graph.node:
         for k, name in enumerate(node.input):
             node.input[k] = instead.get(name, name)
@@ -76,93 +101,75 @@ def drop_reshapes(path, target):
     onnx.save(network, target)
 
 
-def by_litert(path):
-    interpreter = Interpreter(str(path), num_threads=THREADS)
-    interpreter.allocate_tensors()
-    entry, end = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-
-    def answer(image):
-        interpreter.set_tensor(entry, image)
-        interpreter.invoke()
-        return interpreter.get_tensor(end)
-
-    return answer
-
-
-def ways(model, folder, image):
-    """Functions from one image (1, side, side, 3), pixels 0..255, to its output, by name."""
-    folded, side = fold_batch_norm(model), image.shape[1]
-    for net in (model, folded):
-        net.predict_on_batch(image)  # Keras exports only what was called
+def runtimes(model, folder, image):
+    """{name: function from one image (1, size, size, 3), pixels 0..255, to its output}."""
+    size = image.shape[1]
+    folded = fold_batch_norm(model)
+    for network in (model, folded):
+        network.predict_on_batch(image)  # Keras exports only what was called
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the converters' own, about NumPy's names
         folded.export(folder / "ours.onnx", format="onnx", verbose=False)
         folded.export(folder / "ours.tflite", format="litert", verbose=False)
         model.export(folder / "plain.onnx", format="onnx", verbose=False)
     drop_reshapes(folder / "ours.onnx", folder / "short.onnx")
-    arguments = [BACKENDS_PYTHON, "-c", EXPORT, folder / "theirs.onnx", str(side), str(PARAMETERS)]
-    subprocess.run(arguments, check=True, capture_output=True)
-    compiled = tf.function(model, input_signature=[tf.TensorSpec((1, side, side, 3), tf.float32)])
-    theirs = by_onnx(folder / "theirs.onnx")
+    compiled = tf.function(model, input_signature=[tf.TensorSpec((1, size, size, 3), tf.float32)])
     return {
         "model.predict": lambda image: model.predict(image, verbose=0),
         "tf.function": lambda image: compiled(tf.constant(image)).numpy(),
-        "ONNX": by_onnx(folder / "ours.onnx"),
-        "ONNX, no reshapes": by_onnx(folder / "short.onnx"),
-        "ONNX, not folded": by_onnx(folder / "plain.onnx"),
-        "LiteRT": by_litert(folder / "ours.tflite"),
-        THEIRS: lambda image: theirs(image.reshape(1, 3, side, side)),
+        "ONNX": load_onnx(folder / "ours.onnx"),
+        "ONNX, no reshapes": load_onnx(folder / "short.onnx"),
+        "ONNX, not folded": load_onnx(folder / "plain.onnx"),
+        "LiteRT": load_litert(folder / "ours.tflite"),
+        THEIRS: load_theirs(folder, size),
     }
+
+
+def differences(calls, image):
+    """Largest difference from ``model.predict``, as a fraction of its largest output, of the others that are ours."""
+    expected = calls["model.predict"](image)
+    largest = np.abs(expected).max()
+    found = {}
+    for name, call in calls.items():
+        if name not in ("model.predict", THEIRS):
+            found[name] = float(np.abs(call(image) - expected).max() / largest)
+    return found
 
 
 def measure(calls, image, rounds):
     """Milliseconds (rounds,) of each, in turn: the median of ten calls one after the other, after one to warm up."""
     spent = {name: [] for name in calls}
-    for k in range(rounds):
-        for name in list(calls)[:: 1 if k % 2 else -1]:
-            time.sleep(0.1)  # until the threads of the one before no longer wait for work, busily
+    for number in range(rounds):
+        for name in in_turn(calls, number):
+            time.sleep(0.1)  # until the threads of the previous runtime no longer busily wait for work
             calls[name](image)
-            ten = []
-            for _ in range(10):
-                start = time.perf_counter()
-                calls[name](image)
-                ten.append(1000 * (time.perf_counter() - start))
-            spent[name].append(np.median(ten))
+            ten = [seconds_of(calls[name], image) for _ in range(10)]
+            spent[name].append(1000 * np.median(ten))
     return {name: np.array(values) for name, values in spent.items()}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiny", action="store_true")
-    tiny = parser.parse_args().tiny
-    side, rounds = (64, 3) if tiny else (224, 40)
+def main(arguments=None):
+    given = argument_parser("latency", __doc__).parse_args(arguments)
+    size = 64 if given.tiny else 224
+    rounds = 3 if given.tiny else 40
     keras.utils.set_random_seed(0)
     # Logits: random weights make them so large that a softmax would hide any difference.
-    model = efficientnet("b0", input_shape=(side, side, 3), classifier_activation=None)
-    image = np.random.default_rng(0).uniform(0, 255, (1, side, side, 3)).astype(np.float32)
+    model = efficientnet("b0", input_shape=(size, size, 3), classifier_activation=None)
+    image = np.random.default_rng(0).uniform(0, 255, (1, size, size, 3)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        calls = ways(model, Path(folder), image)
-        expected = calls["model.predict"](image)
-        largest = np.abs(expected).max()
-        differences = {name: float(np.abs(calls[name](image) - expected).max() / largest) for name in list(calls)[1:-1]}
+        calls = runtimes(model, Path(folder), image)
+        found = differences(calls, image)
         spent = measure(calls, image, rounds)
     record = {
-        "what": f"milliseconds for one image, B0 at {side} pixels: python benchmarks/latency.py",
+        "what": f"milliseconds for one image, B0 at {size} pixels: python -m benchmarks.latency",
         "rounds": rounds,
         "threads": THREADS,
-        "largest_difference_of_largest_logit": differences,
+        "largest_difference_of_largest_logit": found,
         "milliseconds": {name: spread(values) for name, values in spent.items()},
         "ratio_to_onnx": {name: spread(values / spent["ONNX"]) for name, values in spent.items()},
-        "ratio_of_theirs": {name: spread(spent[THEIRS] / values) for name, values in spent.items()},
         "environment": records.environment() | {"onnxruntime": onnxruntime.__version__},
     }
-    for name in calls:
-        ms, ratio = record["milliseconds"][name], record["ratio_to_onnx"][name]
-        print(f"{name:28} {ms['median']:7.2f} ms   ONNX is {ratio['median']:5.2f} times as fast")
-    path = ROOT / ("runs/latency_tiny.json" if tiny else "records/benchmarks/latency_cpu.json")
-    path.parent.mkdir(exist_ok=True, parents=True)
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    print(path.relative_to(ROOT))
+    write_benchmark(given, "latency_cpu", record)
 
 
 if __name__ == "__main__":

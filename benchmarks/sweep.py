@@ -1,14 +1,13 @@
 """What two runs at a time are worth: a sweep with one worker and with two, beside matrix products in two processes.
 
-    python benchmarks/sweep.py         # about 10 minutes on 2 cores; writes records/benchmarks/sweep_cpu.json
-    python benchmarks/sweep.py --tiny  # two short runs each; writes runs/sweep_tiny.json
+    python -m benchmarks.sweep         # about 10 minutes on 2 cores; writes records/benchmarks/sweep_cpu.json
+    python -m benchmarks.sweep --tiny  # one short run for each worker; writes runs/tiny/sweep_cpu.json
 
-The same grid of notebook 07 (toy set) is swept by one worker that has one core, by one that has two cores, and by two
-workers of one core each. What the machine could give at best is measured in the same way: products of matrices in one
+The same grid of notebook 07 (toy dataset) is swept by one worker that has one core, by one that has two cores, and by
+two workers of one core each. What the machine could give at best is measured in the same way: matrix products in one
 single-threaded process, then in two at once. Needs two cores that nothing else uses.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -19,18 +18,18 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-from throughput import ROOT, spread
 
-from effnet_utils import records
+from benchmarks._common import argument_parser, in_turn, spread, write_benchmark
+from effnet_utils.experiments import records
 
-# Products of matrices for so many seconds; prints how many a second.
+# Matrix products for so many seconds; prints how many per second.
 PRODUCTS = """
 import sys, time
 import numpy as np
 a = np.random.default_rng(0).random((1024, 1024), dtype=np.float32)
-until, count = time.monotonic() + float(sys.argv[1]), 0
 began = time.monotonic()
-while time.monotonic() < until:
+count = 0
+while time.monotonic() < began + float(sys.argv[1]):
     a @ a
     count += 1
 print(count / (time.monotonic() - began))
@@ -39,82 +38,90 @@ ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", 
 
 
 def on_cores(cores):
+    """What a process that is being started calls in order to run on these cores only."""
     return lambda: os.sched_setaffinity(0, cores)
 
 
 def products(cores, seconds):
-    """Matrix products a second, of one process on each of the cores."""
+    """Matrix products per second, of one process on each of the cores."""
     command = [sys.executable, "-c", PRODUCTS, str(seconds)]
-    running = [
-        subprocess.Popen(command, env=os.environ | ONE_THREAD, preexec_fn=on_cores({core}), stdout=subprocess.PIPE)
-        for core in cores
-    ]
+    environment = {**os.environ, **ONE_THREAD}
+    running = []
+    for core in cores:
+        process = subprocess.Popen(command, env=environment, preexec_fn=on_cores({core}), stdout=subprocess.PIPE)
+        running.append(process)
     return sum(float(process.communicate()[0]) for process in running)
 
 
 def sweep(grid, folder, cores, workers):
-    """Runs an hour once the first has begun, seconds before that, and of each run those that are not its cells' own."""
+    """Sweep the grid of a file on some cores.
+
+    Returns:
+        dict: runs_an_hour once the first has begun, start (seconds before that), overhead (seconds of each run that
+        its cells do not take).
+    """
     command = [sys.executable, "-m", "effnet_utils", "sweep", grid, "--out", folder, "--workers", str(workers)]
     began = time.time()
     subprocess.run(command, check=True, preexec_fn=on_cores(cores), stdout=subprocess.DEVNULL)
     ended = time.time()
-    executed = [json.loads(path.read_text()) for path in folder.glob("*/07_*.ipynb")]
-    first = min(datetime.fromisoformat(notebook["metadata"]["papermill"]["start_time"]) for notebook in executed)
-    seconds = ended - first.timestamp()
-    own = [sum(cell["metadata"]["papermill"]["duration"] or 0 for cell in each["cells"]) for each in executed]
-    a_run = seconds * workers / len(executed)
+    starts = []
+    in_cells = []
+    for path in folder.glob("*/07_*.ipynb"):
+        executed = json.loads(path.read_text())
+        starts.append(datetime.fromisoformat(executed["metadata"]["papermill"]["start_time"]).timestamp())
+        in_cells.append(sum(cell["metadata"]["papermill"]["duration"] or 0 for cell in executed["cells"]))
+    first = min(starts)
+    seconds = ended - first
     return {
-        "runs_an_hour": 3600 * len(executed) / seconds,
-        "start": first.timestamp() - began,
-        "overhead": a_run - float(np.mean(own)),
+        "runs_an_hour": 3600 * len(starts) / seconds,
+        "start": first - began,
+        "overhead": seconds * workers / len(starts) - float(np.mean(in_cells)),
     }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiny", action="store_true", help="two short runs each, to try the script")
-    tiny = parser.parse_args().tiny
-    first, second = sorted(os.sched_getaffinity(0))[:2]
-    parameters = {"dataset": "toy", "layout": "cifar-fast", "epochs": 1, "train_limit": 128 if tiny else 2000}
-    grid = {"parameters": parameters | {"overrides": {"width": 0.5, "depth": 0.5}}}
-    layouts = {
+def main(arguments=None):
+    given = argument_parser("sweep", __doc__).parse_args(arguments)
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        sys.exit("the sweep benchmark compares one core with two; this process may use one only")
+    first, second = cores[:2]
+    parameters = {"dataset": "toy", "layout": "cifar-fast", "epochs": 1}
+    parameters["max_train_samples"] = 128 if given.tiny else 2000
+    parameters["overrides"] = {"width": 0.5, "depth": 0.5}
+    setups = {
         "one worker, one core": ({first}, 1),
         "one worker, two cores": ({first, second}, 1),
         "two workers, one core each": ({first, second}, 2),
     }
-    rounds = 1 if tiny else 3
-    sweeps, rates = {name: [] for name in layouts}, {"one process": [], "two processes": []}
+    figures = {key: {name: [] for name in setups} for key in ("runs_an_hour", "start", "overhead")}
+    rates = {"one process": [], "two processes": []}
     with tempfile.TemporaryDirectory() as place:
-        for k in range(rounds):
-            for name in list(layouts)[:: (-1) ** k]:
-                file = Path(place, "grid.yaml")
-                file.write_text(json.dumps(grid | {"seeds": list(range(2 * layouts[name][1]))}))
-                sweeps[name].append(sweep(file, Path(place, f"{name}{k}"), *layouts[name]))
-                print(name, {key: round(value, 1) for key, value in sweeps[name][-1].items()}, flush=True)
-            for name, cores in (("one process", [first]), ("two processes", [first, second])):
-                rates[name].append(products(cores, 2 if tiny else 10))
-                print(f"products, {name}: {rates[name][-1]:.1f} a second", flush=True)
-    an_hour = {name: np.array([row["runs_an_hour"] for row in rows]) for name, rows in sweeps.items()}
-    gain = an_hour["two workers, one core each"] / an_hour["one worker, one core"]
-    best = np.array(rates["two processes"]) / np.array(rates["one process"])
+        for number in range(1 if given.tiny else 3):
+            for name in in_turn(setups, number):
+                allowed, workers = setups[name]
+                grid = Path(place, "grid.yaml")
+                seeds = list(range(workers if given.tiny else 2 * workers))
+                grid.write_text(json.dumps({"parameters": parameters, "seeds": seeds}))
+                for key, value in sweep(grid, Path(place, f"{name}{number}"), allowed, workers).items():
+                    figures[key][name].append(value)
+            for name, used in (("one process", [first]), ("two processes", [first, second])):
+                rates[name].append(products(used, 0.5 if given.tiny else 10))
+    an_hour = figures["runs_an_hour"]
+    gain = np.divide(an_hour["two workers, one core each"], an_hour["one worker, one core"])
+    best = np.divide(rates["two processes"], rates["one process"])
+    spreads = {key: {name: spread(values) for name, values in rows.items()} for key, rows in figures.items()}
     record = {
-        "what": "a grid of notebook 07 on the toy set, swept by one worker and by two",
-        "grid": grid,
-        "runs_an_hour": {name: spread(values) for name, values in an_hour.items()},
-        **{
-            f"{part}_seconds": {name: spread(np.array([row[part] for row in rows])) for name, rows in sweeps.items()}
-            for part in ("start", "overhead")
-        },
+        "what": "a grid of notebook 07 on the toy dataset, swept by one worker and by two",
+        "grid": {"parameters": parameters},
+        "runs_an_hour": spreads["runs_an_hour"],
+        "start_seconds": spreads["start"],
+        "overhead_seconds": spreads["overhead"],
         "two_workers_to_one": spread(gain),
         "two_matrix_products_to_one": spread(best),
         "share_of_what_two_processes_reach": spread(gain / best),
         "environment": records.environment(),
     }
-    print(json.dumps(record, indent=1))
-    path = ROOT / ("runs/sweep_tiny.json" if tiny else "records/benchmarks/sweep_cpu.json")
-    path.parent.mkdir(exist_ok=True, parents=True)
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    print(path.relative_to(ROOT))
+    write_benchmark(given, "sweep_cpu", record)
 
 
 if __name__ == "__main__":

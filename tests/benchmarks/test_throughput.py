@@ -1,0 +1,60 @@
+"""The benchmark of throughput: what it compares, what it refuses, and one implementation at a size of seconds."""
+
+import json
+
+import pytest
+
+from benchmarks import throughput
+
+
+@pytest.mark.slow
+def test_one_implementation_at_a_tiny_size(tmp_path, monkeypatch):
+    monkeypatch.setitem(throughput.IMPLEMENTATIONS, "cpu", {"ours": throughput.OURS})
+    monkeypatch.setitem(throughput.PAIRS, "cpu", [("ours", "ours")])
+    throughput.main(["--tiny", "--output-dir", str(tmp_path)])
+    record = json.loads((tmp_path / "throughput_cpu.json").read_text())
+    assert record["rounds"] == 2 and record["what"].startswith("tiny, no measurement")
+    ours = record["implementations"]["ours"]
+    assert ours["trainable"] == 4_020_358 and ours["feature_map_sizes"] == [16, 16, 8, 4, 2, 2, 1, 1]
+    assert all(record["images_per_second"][task]["ours"]["min"] > 0 for task in throughput.TASKS)
+
+
+def test_ratios_are_formed_within_the_rounds():
+    found = throughput.ratios({"a": [10, 30, 80], "b": [10, 20, 20]}, [("a", "b")])
+    assert found["a / b"]["min"] == 1 and found["a / b"]["median"] == 1.5 and found["a / b"]["max"] == 4
+
+
+@pytest.mark.parametrize("key", ("trainable", "feature_map_sizes"))
+def test_different_networks_are_not_compared(key):
+    same = {"trainable": 1, "feature_map_sizes": [2, 1]}
+    throughput.check_equal({"a": same, "b": {**same}})
+    with pytest.raises(ValueError, match=f"differ in {key}"):
+        throughput.check_equal({"a": same, "b": {**same, key: 7}})
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_start_says_why(capfd):
+    options = {**throughput.worker_options("cpu", tiny=True)["ours"], "layout": "none"}
+    worker = throughput.Worker("ours", options)
+    with pytest.raises(RuntimeError, match="ours stopped with exit code 1"):
+        worker.read()
+    worker.stop()
+    assert "layout" in capfd.readouterr().err
+
+
+def test_without_a_gpu_nothing_is_measured_for_one(monkeypatch):
+    monkeypatch.setattr(throughput.records, "environment", lambda: {"device": "CPU: some"})
+    with pytest.raises(SystemExit, match="needs a GPU"):
+        throughput.check_machine("gpu", False, {})
+
+
+def test_an_absent_python_is_named(tmp_path):
+    with pytest.raises(SystemExit, match="nowhere is missing.*make .venv-backends"):
+        throughput.check_machine("cpu", False, {"x": {"python": str(tmp_path / "nowhere")}})
+
+
+@pytest.mark.parametrize("arguments", (["--rounds", "0"], ["--on", "tpu"]))
+def test_wrong_arguments_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit):
+        throughput.main(arguments)
+    assert arguments[1] in capsys.readouterr().err
