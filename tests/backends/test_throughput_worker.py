@@ -7,7 +7,7 @@ import pytest
 if keras.backend.backend() != "torch":
     pytest.skip("for PyTorch; make test-backends runs it there", allow_module_level=True)
 
-from benchmarks import throughput_worker  # noqa: E402
+from benchmarks import _throughput_worker as throughput_worker  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
