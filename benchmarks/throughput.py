@@ -3,7 +3,7 @@
     python -m benchmarks.throughput                              # on the CPU, about 15 minutes on 2 cores
     KERAS_BACKEND=jax python -m benchmarks.throughput --on gpu   # needs JAX, PyTorch and timm; about 10 minutes
 
-Each implementation has a process of its own (_throughput_worker.py): it builds B0 for 10 classes, compiles and warms up.
+Each implementation has a process of its own (_throughput_worker.py), which builds and compiles B0 for 10 classes.
 Then they run in turn, one at a time, A B C, C B A, ..., so that a drift of the machine's speed affects all; ratios are
 formed within a round. The numbers of trainable parameters and the sizes of the feature maps must be equal. All have
 AdamW, cross-entropy, dropout and drop-connect 0.2, and batches of the same size.
