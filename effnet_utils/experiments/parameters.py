@@ -28,7 +28,7 @@ def _kind(type_, help_, **limits):
 Dataset = _kind(Literal[tuple(TRAIN_IMAGES)], "cifar10 or toy")
 DataDir = _kind(str, "folder that holds cifar-10-batches-py or cifar10.npz, or that is downloaded to", min_length=1)
 Variant = _kind(Literal[tuple(VARIANTS)], "b0..b7 or lite0..lite4")
-Layout = _kind(Literal[tuple(LAYOUTS)], "stride layout: cifar, cifar-fast, cifar-fine or imagenet")
+Layout = _kind(Literal[tuple(LAYOUTS)], f"stride layout: {', '.join(LAYOUTS)}")
 Epochs = _kind(int, "passes over the training images", ge=1)
 BatchSize = _kind(int, "images in one step", ge=1)
 LearningRate = _kind(float, "peak of the one-cycle schedule", ge=1e-6, allow_inf_nan=False)
