@@ -87,6 +87,7 @@ def test_it_resumes_to_the_same_end(whole, stopped, capsys):
     assert sorted(path.name for path in stopped.iterdir()) == ["checkpoint-0002", "checkpoint-0003"]
 
 
+@pytest.mark.slow
 def test_takes_the_one_before_a_damaged_one(whole, stopped, capsys):
     newest = stopped / "checkpoint-0002"
     newest.write_bytes(newest.read_bytes()[:-1])
@@ -128,6 +129,7 @@ class Poison(keras.callbacks.Callback):
             self.model.network.get_layer("predictions").bias.assign(np.full(10, np.nan))
 
 
+@pytest.mark.slow
 def test_a_nan_loss_ends_the_run_and_keeps_the_state(stopped):
     kept = (stopped / "checkpoint-0002").read_bytes()
     with pytest.raises(FloatingPointError, match="nan since batch 3 of epoch 3; a lower learning_rate"):

@@ -40,6 +40,7 @@ def test_training_lowers_the_loss_and_logs_each_epoch(capsys):
     assert len(lines) == 3 and all("accuracy" in line and "validation" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_training():
     first, second = (fit(seed=1)[1].per_epoch for _ in range(2))
     assert [row["loss"] for row in first] == pytest.approx([row["loss"] for row in second], rel=1e-3)
@@ -114,11 +115,13 @@ class Poison(keras.callbacks.Callback):
             self.model.network.get_layer("predictions").bias.assign(np.full(10, np.nan))
 
 
+@pytest.mark.slow
 def test_a_nan_loss_ends_the_training():
     with pytest.raises(FloatingPointError, match="nan since batch 3 of epoch 1; a lower learning_rate"):
         fit(callbacks=[Poison(), StopAtNaN()])
 
 
+@pytest.mark.slow
 def test_no_warnings_of_retracing(capfd):
     """TensorFlow says so when it compiles a function again and again."""
     with warnings.catch_warnings():
