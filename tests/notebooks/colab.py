@@ -15,9 +15,18 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.notebooks.copies import prepare, run
-from tests.test_environment import COLAB, EXTRAS
+from tests.test_environment import EXTRAS
 from tools.notebooks import NOTEBOOKS, ROOT, code_cells, read
 
+# What Google Colab has installed, of what this package touches. The package must fit in without changing any of it.
+COLAB = {
+    "tensorflow": "2.20.0",
+    "keras": "3.13.2",
+    "numpy": "2.1.3",
+    "matplotlib": "3.10.0",
+    "h5py": "3.16.0",
+    "protobuf": "5.29.6",
+}
 PYTHONS = os.environ.get("COLAB_PYTHONS", "3.12 3.13").split()
 # IPython and ipykernel in Colab's versions, which are years old; nbval runs the cells and compares.
 INSTALLED = [f"{name}=={version}" for name, version in COLAB.items()]
