@@ -78,13 +78,6 @@ def test_a_saved_model_needs_no_custom_objects(trained, tmp_path, monkeypatch):
     np.testing.assert_allclose(found, predict_proba(model, images[:BATCH], batch_size=BATCH), atol=1e-6)
 
 
-def test_b0_of_full_size_predicts():
-    images = load_toy()[1][0][:2]
-    probabilities = predict_proba(efficientnet("b0", layout="cifar-fast", classes=10), images, batch_size=2)
-    assert probabilities.shape == (2, 10)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
-
-
 def test_the_faster_step_is_for_tensorflow_alone(trained):
     model = trained[0]
     assert (accelerate(model) is model) == (keras.backend.backend() != "tensorflow")
