@@ -19,7 +19,8 @@ from effnet_utils.training.trainer import EpochLogger, make_trainer
 
 pytestmark = pytest.mark.slow
 
-EPOCHS, BATCH = 3, 32
+EPOCHS = 3
+BATCH = 32
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,8 @@ def trained():
     """A small model after 60 steps, its figures per epoch, and images that it was trained on."""
     keras.utils.set_random_seed(0)
     (images, labels), _ = load_toy()
-    images, labels = images[:640], labels[:640]
+    images = images[:640]
+    labels = labels[:640]
     # JAX compiles again for each shape: a quarter of B0's width and depth keeps that to seconds.
     recipe = Recipe(width=0.25, depth=0.25)
     model = efficientnet("b0", layout="cifar-fast", classes=10, classifier_activation=None, **recipe.build_options())

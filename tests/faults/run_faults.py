@@ -269,9 +269,7 @@ def main(given):
     here = environment()
     table = {}
     if given.only and given.record.is_file():
-        earlier = json.loads(given.record.read_text())
-        for name, row in earlier["faults"].items():
-            table[name] = row | {"commit": row.get("commit", earlier["environment"]["commit"])}
+        table = json.loads(given.record.read_text())["faults"]
     with tempfile.TemporaryDirectory(prefix="faults-") as place:
         for name, test in faults(given, Path(place)).items():
             if given.only in name:

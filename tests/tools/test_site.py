@@ -20,7 +20,6 @@ def test_every_notebook_is_in_the_map_in_reading_order(source):
     names = [path.name for path in sorted(ROOT.glob("notebooks/*.ipynb"))]
     rows = re.findall(r"^\| \[[0-9A]\d · .+?\]\(notebooks/(.+?)\) \| .+\? \| .*(?:second|minute)s? .* \|$", index, re.M)
     assert rows == names and (source / "notebooks" / names[-1]).is_file()
-    assert re.findall(r"^notebooks/(.+)$", index, re.M) == [name.removesuffix(".ipynb") for name in names]
 
 
 def test_every_module_has_a_page_and_every_record_a_line(source):
@@ -28,7 +27,6 @@ def test_every_module_has_a_page_and_every_record_a_line(source):
     paths = [path.relative_to(package) for path in package.rglob("*.py") if not path.name.startswith("_")]
     modules = {".".join(path.with_suffix("").parts) for path in paths}
     assert {path.stem for path in (source / "api").iterdir()} == modules
-    assert set(re.findall(r"^api/([\w.]+)$", (source / "api.md").read_text(), re.M)) == modules
     results = (source / "results.md").read_text()
     for path in (ROOT / "records").rglob("*.json"):
         assert f"({path.relative_to(ROOT).as_posix()})" in results
