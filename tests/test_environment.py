@@ -1,6 +1,5 @@
 """The files that say what to install agree with each other, and the Makefile sets up what they say."""
 
-import json
 import os
 import re
 import shutil
@@ -20,16 +19,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 NAME = re.fullmatch(r"https://github\.com/([^/]+/[^/]+)", PROJECT["urls"]["Repository"])[1]
 
-# What Google Colab has installed, of what this package touches. The package must fit in without changing any of it.
-COLAB = {
-    "tensorflow": "2.20.0",
-    "keras": "3.13.2",
-    "numpy": "2.1.3",
-    "matplotlib": "3.10.0",
-    "h5py": "3.16.0",
-    "protobuf": "5.29.6",
-}
-
 
 def by_name(lines):
     """{name: [requirements]} of requirement lines; the package's own extras are left out."""
@@ -47,14 +36,10 @@ NEEDED = ("notebooks", "pretrained", "site", "browser", "dev")
 ALL = by_name(PROJECT["dependencies"] + [line for name in NEEDED for line in EXTRAS[name]])
 
 
-def lock_entries():
-    """The entries of requirements.lock, each one line: the requirement, then its hashes."""
-    joined = (ROOT / "requirements.lock").read_text().replace("\\\n", " ")
-    return [line for line in joined.splitlines() if line.strip() and not line.startswith("#")]
-
-
 def locked():
-    return by_name(entry.split("--hash")[0] for entry in lock_entries())
+    """The pins of requirements.lock; each entry is the requirement, then its hashes on lines of their own."""
+    joined = (ROOT / "requirements.lock").read_text().replace("\\\n", " ")
+    return by_name(line.split("--hash")[0] for line in joined.splitlines() if line and not line.startswith("#"))
 
 
 # --- What the files say -----------------------------------------------------------------------------------------
@@ -65,14 +50,6 @@ def test_ranges_not_pins():
     for (requirement,) in ALL.values():
         assert requirement.specifier, f"{requirement} has no lower bound"
         assert not any(part.operator in ("==", "===", "~=") for part in requirement.specifier), requirement
-
-
-def test_lock_has_hashes_and_no_addresses():
-    entries = lock_entries()
-    assert len(entries) > 50
-    for entry in entries:
-        assert re.search(r" --hash=sha256:[0-9a-f]{64}", entry), entry
-        assert re.fullmatch(r"\S+==\S+( ; [^@/]*?)?(\s+--hash=sha256:[0-9a-f]{64})+\s*", entry), entry
 
 
 def test_lock_lies_in_the_ranges():
@@ -86,8 +63,6 @@ def test_lock_lies_in_the_ranges():
 
 def test_environment_names_what_pyproject_names():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    assert environment["name"] == "efficientnet"
-    assert environment["channels"] == ["conda-forge"]
     *conda, last = environment["dependencies"]
     # One installer for all that is Python: conda brings the interpreter only.
     assert conda == ["python=3.12", "pip"] and list(last) == ["pip"]
@@ -114,8 +89,6 @@ def test_citation_agrees():
     assert citation["repository-code"] == PROJECT["urls"]["Repository"]
     assert citation["authors"] == PROJECT["authors"]
     assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert all(work.get("url", work["title"]) in readme for work in citation["references"])
 
 
 def test_wheel_holds_the_records_and_the_published_figures(tmp_path):
@@ -124,31 +97,13 @@ def test_wheel_holds_the_records_and_the_published_figures(tmp_path):
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     inside = set(zipfile.ZipFile(wheel).namelist())
-    for file in ("effnet_utils", "records"):
-        tracked = {path for path in (ROOT / file).rglob("*") if path.suffix in (".py", ".json", ".csv")}
-        prefix = "" if file == "effnet_utils" else "effnet_utils/_data/"
-        assert {prefix + path.relative_to(ROOT).as_posix() for path in tracked} <= inside
+    assert {path.relative_to(ROOT).as_posix() for path in ROOT.glob("effnet_utils/**/*.py")} <= inside
+    records = [path for path in (ROOT / "records").rglob("*") if path.suffix in (".json", ".csv")]
+    assert {f"effnet_utils/_data/{path.relative_to(ROOT).as_posix()}" for path in records} <= inside
+    assert {f"effnet_utils/_data/photos/{path.name}" for path in (ROOT / "data" / "photos").iterdir()} <= inside
     assert "effnet_utils/_data/published.json" in inside
-    photos = {f"effnet_utils/_data/photos/{path.name}" for path in (ROOT / "data" / "photos").iterdir()}
-    assert photos and photos <= inside
     # What run_notebook("07") takes where there is no checkout.
     assert "effnet_utils/_data/notebooks/07_train_cifar10.ipynb" in inside
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("python", ("3.12", "3.13"))
-def test_colab_keeps_its_versions(python, tmp_path):
-    """With Colab's versions given, uv finds the others. Needs the package index: skips without it, but not in CI."""
-    (tmp_path / "colab.txt").write_text("\n".join(f"{name}=={version}" for name, version in COLAB.items()))
-    command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--constraint", tmp_path / "colab.txt"]
-    command += ["--python-version", python, "--python-platform", "x86_64-manylinux_2_28", "--no-python-downloads"]
-    command += ["--only-binary", ":all:", "--no-header", "--no-annotate"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode and "CI" not in os.environ and re.search("error sending request|Failed to fetch", done.stderr):
-        pytest.skip("the package index cannot be reached")
-    assert done.returncode == 0, done.stderr
-    for name, version in COLAB.items():
-        assert f"{name}=={version}" in done.stdout.splitlines()
 
 
 # --- What the Makefile does -------------------------------------------------------------------------------------
@@ -194,24 +149,12 @@ def fake_python(folder, version="3.12.1", ensurepip=0):
 
 
 @needs_make
-def test_help_lists_every_target_and_the_earlier_names_still_work(make):
-    makefile = (ROOT / "Makefile").read_text()
-    listed = re.findall(r"^make (\S+) +\S", make().stdout, re.MULTILINE)
-    assert sorted(listed) == sorted(re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split())
-    aliases = dict(re.findall(r"^([a-z-]+): ([a-z-]+)$", makefile, re.MULTILINE))
-    assert set(aliases) == {"badges", "faults", "full", "site", "site-links"} and set(aliases.values()) <= set(listed)
-    assert "expected: make set-repo REPO=owner/name" in make("badges").stderr
-
-
-@needs_make
 def test_bench_lists_the_benchmarks_and_runs_the_one_that_is_named(make, tmp_path):
     shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "benchmarks" / "_shared.py").touch()
     listed = [line.split()[0] for line in make("bench").stdout.splitlines()]
     assert listed == sorted(path.stem for path in ROOT.glob("benchmarks/[a-z]*.py"))
-    for name in ("none", "_shared"):
-        unknown = make("bench", f"BENCH={name}")
-        assert unknown.returncode and f"there is no benchmarks/{name}.py" in unknown.stderr
+    unknown = make("bench", "BENCH=_common")
+    assert unknown.returncode and "there is no benchmarks/_common.py" in unknown.stderr
     assert not (tmp_path / ".venv").exists()
     assert make("bench", "BENCH=cost", "ARGS=--tiny", fake_python(tmp_path)).returncode == 0
     assert (tmp_path / "calls").read_text().splitlines()[-1] == "-m benchmarks.cost --tiny"
@@ -221,10 +164,8 @@ def test_bench_lists_the_benchmarks_and_runs_the_one_that_is_named(make, tmp_pat
 @pytest.mark.parametrize(
     ("version", "ensurepip", "expected"),
     (
-        ("2.7.18", 0, "is Python 2.7.18; needed: Python 3.11, 3.12 or 3.13. Name one: make run PYTHON=python3.12"),
-        ("3.10.13", 0, "is Python 3.10.13; needed"),
+        ("3.10.13", 0, "is Python 3.10.13; needed: Python 3.11, 3.12 or 3.13. Name one: make run PYTHON=python3.12"),
         ("3.14.0", 0, "is Python 3.14.0; needed"),
-        ("3.1.1", 0, "is Python 3.1.1; needed"),
         ("3.13.5", 1, "apt install python3-venv (or python3.13-venv)"),
         (None, 0, "./none is not installed; needed"),
     ),
@@ -238,32 +179,20 @@ def test_a_python_that_does_not_fit_stops_in_one_line(make, tmp_path, version, e
 
 
 @needs_make
-@pytest.mark.parametrize(
-    ("stamp", "source"),
-    ((".venv/.stamp", "requirements.lock"), (".venv-backends/.stamp", "requirements-backends.txt")),
-)
-def test_half_made_environment_is_made_again(make, tmp_path, stamp, source):
+def test_half_made_environment_is_made_again(make, tmp_path):
     python = fake_python(tmp_path)
+    stamp = tmp_path / ".venv" / ".stamp"
     broken = tmp_path / "broken"
     calls = tmp_path / "calls"
     broken.touch()
-    assert make(stamp, python).returncode and not (tmp_path / stamp).exists()
+    assert make(".venv/.stamp", python).returncode and not stamp.exists()
     broken.unlink()
-    assert make(stamp, python).returncode == 0
+    assert make(".venv/.stamp", python).returncode == 0
     assert calls.read_text().count("-m venv --clear") == 2
-    installs = [line for line in calls.read_text().splitlines() if "install" in line]
-    assert f"-r {source}" in installs[-2] and installs[-1].endswith("--no-deps --no-build-isolation -e .")
 
     # Complete: nothing to do, and the Python that made it is not needed any more.
     calls.unlink()
-    assert make(stamp, "PYTHON=./none").returncode == 0 and not calls.exists()
-
-    # Out of date: brought up to date in place; when that fails, it counts as half-made.
-    later = (tmp_path / stamp).stat().st_mtime + 10
-    os.utime(tmp_path / source, (later, later))
-    broken.touch()
-    assert make(stamp, python).returncode and not (tmp_path / stamp).exists()
-    assert "-m venv" not in calls.read_text()
+    assert make(".venv/.stamp", "PYTHON=./none").returncode == 0 and not calls.exists()
 
 
 # --- The repository's name --------------------------------------------------------------------------------------
@@ -275,28 +204,19 @@ def public_text(folder):
     return {file.name: file.read_text(encoding="utf-8") for file in files}
 
 
-def count(text, name):
-    return len(re.findall(rf"(?<![\w.-]){re.escape(name)}(?:\.git)?(?![\w-]|\.\w)", text))
-
-
 @needs_make
 def test_name_is_set_everywhere(make, tmp_path):
     readme = tmp_path / "README.md"
-    cases = f"{NAME} {NAME}. git@github.com:{NAME}.git https://github.com/{NAME}/blob x{NAME} {NAME}s {NAME}.x\n{NAME}"
-    readme.write_text(readme.read_text(encoding="utf-8") + cases, encoding="utf-8")
+    cases = "{0} {0}. git@github.com:{0}.git https://github.com/{0}/blob"
+    others = f" x{NAME} {NAME}s {NAME}.x"
+    readme.write_text(readme.read_text(encoding="utf-8") + cases.format(NAME) + others, encoding="utf-8")
     before = public_text(tmp_path)
-    for new, old in (("some-one/a.b_c", NAME), ("some-one/a.b_c", "some-one/a.b_c"), ("o/r", "some-one/a.b_c")):
+    for new in ("some-one/a.b_c", "another-one/d"):
         done = make("set-repo", f"REPO={new}")
         assert done.returncode == 0, done.stderr
         for name, text in public_text(tmp_path).items():
-            assert count(text, new) == count(before[name], NAME), name
-            assert new == old or not count(text, old), name
-    assert tomllib.loads((tmp_path / "pyproject.toml").read_text())["project"]["urls"]["Repository"].endswith("/o/r")
-    expected = f"o/r o/r. git@github.com:o/r.git https://github.com/o/r/blob x{NAME} {NAME}s {NAME}.x\no/r"
-    assert readme.read_text(encoding="utf-8").endswith(expected)
-    for notebook in tmp_path.glob("notebooks/*.ipynb"):
-        json.loads(notebook.read_text(encoding="utf-8"))
-    assert not list(tmp_path.rglob("*.new"))
+            assert text.count(new) == before[name].count(NAME) - (3 if name == "README.md" else 0), name
+        assert readme.read_text(encoding="utf-8").endswith(cases.format(new) + others)
 
 
 @needs_make
@@ -318,4 +238,4 @@ def test_all_places_have_the_same_name():
     for file, text in public_text(ROOT).items():
         for found in own.findall(text):
             assert found.removesuffix(".git").rstrip(".") == NAME, file
-        assert NAME == "OWNER/REPO" or not count(text, "OWNER/REPO"), file
+        assert NAME == "OWNER/REPO" or "OWNER/REPO" not in text, file

@@ -1,4 +1,4 @@
-"""What runs on GitHub: the commands exist, rights are the least, a failed notebook gets one issue."""
+"""What runs on GitHub: the commands exist, a failed notebook gets one issue."""
 
 import os
 import re
@@ -11,52 +11,21 @@ import yaml
 from tools.notebooks import NOTEBOOKS, ROOT
 
 GITHUB = ROOT / ".github"
-WORKFLOWS = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in GITHUB.glob("workflows/*.yml")}
 TARGETS = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1].split()
-VERSIONS = ["3.11", "3.12", "3.13"]
-
-
-def jobs():
-    return [(name, job) for workflow in WORKFLOWS.values() for name, job in workflow["jobs"].items()]
-
-
-def commands():
-    """Every line that a workflow runs; those of a matrix with its values put in."""
-    for _, job in jobs():
-        rows = job.get("strategy", {}).get("matrix", {}).get("include", [{}]) if "strategy" in job else [{}]
-        for step in job["steps"]:
-            for row in rows:
-                for line in step.get("run", "").splitlines():
-                    yield re.sub(r"\$\{\{ matrix\.(\w+) }}", lambda found, row=row: row.get(found[1], found[0]), line)
 
 
 def test_each_command_exists():
-    made = [line.split()[1] for line in commands() if line.startswith("make ")]
-    assert {"test", "test-fast", "test-backends", "test-colab"} <= set(made) <= set(TARGETS)
-    for line in commands():
-        for path in re.findall(r"(?:tests|\.github|notebooks)/[\w./-]+\w", line):
-            assert (ROOT / path).exists(), line
-        if line.startswith("./") or line.startswith(".github/"):
-            assert os.access(ROOT / line.split()[0], os.X_OK) or sys.platform == "win32", line
+    for path in GITHUB.glob("workflows/*.yml"):
+        text = path.read_text(encoding="utf-8")
+        assert set(re.findall(r"\bmake (test[\w-]*|docs)", text)) <= set(TARGETS)
+        for named in re.findall(r"(?:tests|\.github)/[\w./-]+\w", text):
+            assert (ROOT / named).exists(), f"{path.name}: {named}"
 
 
 def test_what_a_change_must_pass_runs_on_linux():
     ours = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("make ")]
-    rows = WORKFLOWS["ci"]["jobs"]["linux"]["strategy"]["matrix"]["include"]
-    assert {row["command"] for row in rows} == set(ours)
-    assert [row["python"] for row in rows if row["command"] == "make test"] == VERSIONS
-    for name in ("macos", "windows"):
-        assert WORKFLOWS["ci"]["jobs"][name]["strategy"]["matrix"]["python"] == VERSIONS
-
-
-def test_rights_are_the_least_and_actions_githubs_own():
-    for workflow in WORKFLOWS.values():
-        assert workflow["permissions"] == {"contents": "read"} and workflow["concurrency"]["group"]
-    assert [name for name, job in jobs() if "permissions" in job] == ["issues"]
-    for name, job in jobs():
-        assert job["timeout-minutes"], name
-        for step in job["steps"]:
-            assert "uses" not in step or re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"]), step
+    ci = yaml.safe_load((GITHUB / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    assert {row["command"] for row in ci["jobs"]["linux"]["strategy"]["matrix"]["include"]} == set(ours)
 
 
 def test_the_issue_form_offers_every_notebook():
@@ -87,8 +56,7 @@ def test_each_notebook_that_fails_gets_one_issue(tmp_path):
         log.write_text("line\n" * 30_000 + text)
     variables = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "RUN": "https://none.example/1"}
     script = [str(GITHUB / "open_issues.sh"), "failed"]
-    for _ in range(2):
-        subprocess.run(script, cwd=tmp_path, env=variables, check=True, capture_output=True)
+    subprocess.run(script, cwd=tmp_path, env=variables, check=True, capture_output=True)
     titles = (tmp_path / "open").read_text().splitlines()
     assert titles == ["Something else", title.format("01_swish"), title.format("06_compound_scaling")]
     body = (tmp_path / f"body of {titles[-1]}").read_text()

@@ -2,9 +2,6 @@
 
 import json
 import os
-import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -79,33 +76,3 @@ def test_imports_are_timed_in_fresh_interpreters(monkeypatch):
     assert found["pass"]["max"] == 0 and found["import numpy"]["median"] > 0
     # It imports Keras when it is first needed, not before.
     assert found["import effnet_utils"]["median"] < found["import numpy"]["median"]
-    monkeypatch.setattr(cold_start, "STATEMENTS", ("pass", "import no_such_package"))
-    with pytest.raises(subprocess.CalledProcessError):
-        cold_start.imports(1)
-
-
-MAKEFILE = """
-run: .venv/.stamp
-	mkdir -p runs/07/now && cp record.json runs/07/now
-	test "$(ARGS)" = "$(WANTED)"
-.venv/.stamp:
-	mkdir -p .venv && printf 12345 > .venv/package && touch $@
-"""
-RECORD = {"environment": {"commit": "abc"}, "parameters": {}, "seconds": {}, "results": {"test_accuracy": 0.75}}
-
-
-@pytest.mark.skipif(sys.platform == "win32" or not shutil.which("make"), reason="needs make and a POSIX shell")
-def test_clone_is_set_up_and_run(tmp_path, monkeypatch):
-    (tmp_path / "Makefile").write_text(MAKEFILE)
-    (tmp_path / "record.json").write_text(json.dumps(RECORD))
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@example.org"]
-    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "one"]):
-        subprocess.run([*git, *command], check=True)
-    # Of a make around this process, nothing may reach the clone's.
-    monkeypatch.setenv("ARGS", "--tiny")
-    found = cold_start.from_clone(tmp_path)
-    assert set(found["seconds"]) == {"clone", "set-up", "run", "total"} and min(found["seconds"].values()) > 0
-    assert found["venv_bytes"] == 5 and found["run"]["test_accuracy"] == 0.75
-    assert cold_start.from_clone(tmp_path, ["ARGS=a b", "WANTED=a b"])["run"] == found["run"]
-    with pytest.raises(subprocess.CalledProcessError):
-        cold_start.from_clone(tmp_path, ["WANTED=other"])

@@ -32,16 +32,6 @@ def test_different_networks_are_not_compared(key):
         throughput.check_equal({"a": same, "b": {**same, key: 7}})
 
 
-@pytest.mark.slow
-def test_a_worker_that_cannot_start_says_why(capfd):
-    options = {**throughput.worker_options("cpu", tiny=True)["ours"], "layout": "none"}
-    worker = throughput.Worker("ours", options)
-    with pytest.raises(RuntimeError, match="ours stopped with exit code 1"):
-        worker.read()
-    worker.stop()
-    assert "layout" in capfd.readouterr().err
-
-
 def test_without_a_gpu_nothing_is_measured_for_one(monkeypatch):
     monkeypatch.setattr(throughput.records, "environment", lambda: {"device": "CPU: some"})
     with pytest.raises(SystemExit, match="needs a GPU"):

@@ -17,7 +17,7 @@ import urllib.request
 import nbformat
 import pytest
 
-from tests.browser.looking import TALLEST, keep, not_drawn, pictures
+from tests.browser.looking import not_drawn, pictures
 from tests.notebooks.copies import OFFLINE, with_small_values
 from tools.notebooks import NOTEBOOKS, code_cells, read
 
@@ -28,7 +28,8 @@ SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none", "scrollPastEnd": False},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
-START, RUN = 60, 600  # seconds that the server and one notebook may take
+START = 60  # seconds that the server may take
+RUN = 600  # seconds that one notebook may take
 
 READY = """async () => {
     await window.jupyterapp.started;
@@ -40,8 +41,9 @@ RUN_ALL = """() => {
     const ended = () => { window.ended = true; };
     window.jupyterapp.commands.execute("notebook:run-all-cells").then(ended, ended);
 }"""
-NOTEBOOK = "document.querySelector('.jp-NotebookPanel-notebook .jp-WindowedPanel-outer')"
-HEIGHT = f"{NOTEBOOK}.scrollHeight + 200"  # with the bars above and below it
+TALLEST = 16_000  # pixels that a screenshot keeps; Chromium draws no more
+# With the bars above and below the notebook.
+HEIGHT = "document.querySelector('.jp-NotebookPanel-notebook .jp-WindowedPanel-outer').scrollHeight + 200"
 
 
 def free_port():
@@ -63,7 +65,8 @@ def wait_for(address, server, log):
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     """(address, folder) of a JupyterLab that knows nothing of the user's settings and workspaces."""
-    folder, home = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("home")
+    folder = tmp_path_factory.mktemp("notebooks")
+    home = tmp_path_factory.mktemp("home")
     for name, values in SETTINGS.items():
         file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +103,8 @@ def bare_copy(path, folder):
     copy = with_small_values(path, folder)
     notebook = read(copy)
     for cell in code_cells(notebook):
-        cell.outputs, cell.execution_count = [], None
+        cell.outputs = []
+        cell.execution_count = None
     nbformat.write(notebook, copy)
     return copy
 
@@ -117,18 +121,6 @@ def run_all(page, address, name):
     return nbformat.from_dict(page.evaluate("window.jupyterapp.shell.currentWidget.content.model.toJSON()"))
 
 
-def keep_whole(page, path):
-    """Store a picture of the notebook, which scrolls inside the window; what is too long for one gets a second."""
-    height = page.evaluate(HEIGHT)
-    page.set_viewport_size({"width": 1280, "height": min(height, TALLEST)})
-    page.evaluate(f"{NOTEBOOK}.scrollTo(0, 0)")
-    keep(page, path)
-    if height > TALLEST:
-        page.set_viewport_size({"width": 1280, "height": height - TALLEST + 400})
-        page.evaluate(f"{NOTEBOOK}.scrollTo(0, {height})")
-        keep(page, path.with_stem(f"{path.stem}_end"))
-
-
 def figures(notebook):
     """The alt text of each figure among the outputs; JupyterLab keeps it in the notebook, not in its page."""
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
@@ -143,7 +135,9 @@ def test_notebook_runs_whole_and_draws_its_figures(path, lab, page, screenshots)
     assert not errors, "\n".join(errors[0].traceback)
     assert [cell.execution_count for cell in code_cells(done)] == list(range(1, len(code_cells(done)) + 1))
 
-    keep_whole(page, screenshots / f"lab_{path.stem}.png")
+    # The notebook scrolls inside the window.
+    page.set_viewport_size({"width": 1280, "height": min(page.evaluate(HEIGHT), TALLEST)})
+    page.screenshot(path=screenshots / f"lab_{path.stem}.png")
     images = pictures(page, ".jp-OutputArea-output img")
     assert len(images) == len(figures(done)) == len(figures(read(path))) > 0
     assert not not_drawn(images) and all(text.strip() for text in figures(done))

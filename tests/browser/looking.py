@@ -16,7 +16,6 @@ PICTURES = """async images => {
         };
     });
 }"""
-TALLEST = 16_000  # pixels of a page that a screenshot keeps; Chromium draws no more
 
 
 def pictures(page, selector="img"):
@@ -26,10 +25,3 @@ def pictures(page, selector="img"):
 def not_drawn(images):
     """A line for each image of ``pictures`` that did not load or shows one colour only."""
     return [f"{each['source']}: not drawn" for each in images if not each["width"] or each["blank"]]
-
-
-def keep(page, path):
-    """Store what the page shows as a PNG: its whole length, up to TALLEST pixels."""
-    height = page.evaluate("document.documentElement.scrollHeight")
-    box = {"x": 0, "y": 0, "width": page.viewport_size["width"], "height": min(height, TALLEST)}
-    page.screenshot(path=path, full_page=True, clip=box)

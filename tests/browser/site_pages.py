@@ -10,15 +10,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.browser.looking import keep, not_drawn, pictures
+from tests.browser.looking import not_drawn, pictures
 from tools.notebooks import ROOT
 
 HTML = ROOT / "site" / "_build" / "html"
 PAGES = [path.relative_to(HTML).as_posix() for path in sorted(HTML.rglob("*.html")) if path.parent.name != "_static"]
 assert PAGES, f"no pages in {HTML}; make docs"
 AXE = ROOT / "tests" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-KEPT = ("index.html", "results.html", "glossary.html", "notebooks/03_inverted_residual.html", "api/blocks.html")
+WIDE = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
 
 # What reaches beyond the right edge, unless a part around it scrolls or hides it.
 OVERFLOWING = """() => {
@@ -43,14 +43,10 @@ FOCUSED = """() => {
 }"""
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        """Say nothing: what fails, the browser tells."""
-
-
 @pytest.fixture(scope="module")
 def address():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=HTML))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=HTML)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -73,9 +69,9 @@ def from_outside(url):
     return [f"asks for {url}"] if parts.netloc and parts.hostname != "127.0.0.1" else []
 
 
-def visit(page, url, size=WIDE, scheme="light"):
+def visit(page, url, scheme="light"):
     page.told.clear()
-    page.set_viewport_size(size)
+    page.set_viewport_size(WIDE)
     page.emulate_media(color_scheme=scheme)
     page.goto(url, wait_until="load")
 
@@ -125,14 +121,6 @@ def test_every_kind_of_fault_is_told(address, page):
     }
     found = "\n".join(problems(page, f"{address}/index.html", "".join(faults)))
     assert [each for each in faults.values() if each not in found] == []
-
-
-@pytest.mark.parametrize("name", KEPT)
-def test_screenshots_are_kept(name, address, page, screenshots):
-    for scheme in ("light", "dark"):
-        for size, width in ((WIDE, "wide"), (PHONE, "phone")):
-            visit(page, f"{address}/{name}", size, scheme)
-            keep(page, screenshots / f"{name.removesuffix('.html').replace('/', '_')}_{scheme}_{width}.png")
 
 
 def focus(page):

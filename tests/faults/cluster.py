@@ -12,30 +12,18 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ |= {"RAY_raylet_start_wait_time_s": "180", "RAY_agent_register_timeout_ms": "180000"}
 
 
-def two_nodes(tries=3):
-    """The cluster and its second node. Ray waits half a minute for a node, which a busy machine may exceed."""
-    from ray.cluster_utils import Cluster
-
-    for attempt in range(1, tries + 1):
-        cluster = Cluster()
-        try:
-            cluster.add_node(num_cpus=1, include_dashboard=False)
-            return cluster, cluster.add_node(num_cpus=1)
-        except Exception as error:
-            cluster.shutdown()
-            if attempt == tries:
-                raise
-            print(f"the cluster did not start, tried again: {error}")
-
-
 def sweep_and_lose_a_node(grid, out, lost_after, limit=1200):
     """Sweep on two nodes; the second is killed when ``lost_after`` records have come.
 
     Returns:
         int exit code, str what was printed, int records there were when the node was killed.
     """
-    cluster, second = two_nodes()
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster()
     try:
+        cluster.add_node(num_cpus=1, include_dashboard=False)
+        second = cluster.add_node(num_cpus=1)
         command = [sys.executable, "-m", "effnet_utils", "sweep", grid, "--out", out, "--ray", cluster.address]
         sweep = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         until = time.monotonic() + limit

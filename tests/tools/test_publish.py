@@ -16,11 +16,7 @@ class Args:
 
 
 def scale(phi, alpha=1.2):
-    """Long.
-
-    Args:
-        phi: int.
-    """
+    """Long."""
     return alpha**phi
 '''
 CELL = '''# -> effnet_utils/scaling.py

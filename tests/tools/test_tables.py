@@ -30,11 +30,8 @@ def test_results_of_a_gpu_are_medians_of_the_seeds(monkeypatch):
         }
     assert "| a GPU | not measured |" in tables.results()
     monkeypatch.setattr(tables.records, "read_records", lambda pattern: runs if pattern.startswith("gpu") else {})
-    cells = [cell.strip() for cell in tables.results().splitlines()[-1].split("|")[1:-1]]
-    assert cells == [
-        "JPEG mirror of CIFAR-10", "`cifar-fine`", "10", "512", "NVIDIA made up", "91.00 %", "92.00 %", "1.0 min",
-        "3 seeds, `gpu_cifar-fine_rate0.01_test`",
-    ]  # fmt: skip
+    medians = "| NVIDIA made up | 91.00 % | 92.00 % | 1.0 min | 3 seeds, `gpu_cifar-fine_rate0.01_test` |"
+    assert tables.results().endswith(medians)
 
 
 def test_keys_of_earlier_records_are_read():

@@ -3,7 +3,8 @@
 import socket
 
 LOCAL = ("127.0.0.1", "::1", "localhost", "")
-_connect, _connect_ex, _getaddrinfo = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+_connect = socket.socket.connect
+_getaddrinfo = socket.getaddrinfo
 
 
 def _check(host):
@@ -17,15 +18,10 @@ def connect(self, address):
     return _connect(self, address)
 
 
-def connect_ex(self, address):
-    if self.family in (socket.AF_INET, socket.AF_INET6):
-        _check(address[0])
-    return _connect_ex(self, address)
-
-
 def getaddrinfo(host, *arguments, **options):
     _check(host)
     return _getaddrinfo(host, *arguments, **options)
 
 
-socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo = connect, connect_ex, getaddrinfo
+socket.socket.connect = connect
+socket.getaddrinfo = getaddrinfo
