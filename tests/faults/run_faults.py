@@ -41,7 +41,7 @@ SHORT = {
     "two processes download at once": "test_datasets.py::test_one_downloads_while_others_wait",
     "archives truncated or altered": "test_datasets.py::test_wrong_archive_is_refused_before_it_is_opened",
     "unpacking interrupted": "test_datasets.py::test_interrupted_unpacking_leaves_no_folder",
-    "hostile pickles": "test_datasets.py::test_foreign_objects_are_refused_before_they_act",
+    "hostile pickles": "tools/test_pack_cifar10.py::test_foreign_objects_are_refused_before_they_act",
     "damaged checkpoints": "training/test_checkpoints.py::test_takes_the_one_before_a_damaged_one",
     "NaN loss": "training/test_checkpoints.py::test_a_nan_loss_ends_the_run_and_keeps_the_state",
     "Ctrl-C": "experiments/test_run.py::test_an_interrupted_run_ends_with_130_and_takes_its_kernel_along",
