@@ -124,6 +124,7 @@ REFUSED = {
     "10": (content(labels=[1, 2, 3, 10]), "'labels' are in 1..10; expected 0..9"),
     "-1": (content(labels=[1, 2, -1, 3]), "'labels' are in -1..3; expected 0..9"),
     "large": (content(labels=[1, 2, 3, 2**70]), "'labels' is object (4,)"),
+    "bools": (content(labels=[True, False, 1, 2]), "'labels' is list"),
     "nested": (content(labels=unfolding()), "'labels' is list"),
 }
 
