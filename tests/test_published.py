@@ -45,20 +45,6 @@ def test_coefficients_are_those_of_the_package():
     assert compound_coefficients(1) == (grid["alpha"], grid["beta"], grid["gamma"])
 
 
-def test_printed_ratios_follow_from_the_printed_sizes():
-    ours = TABLES["imagenet_v5"]["rows"]
-    for name, row in TABLES["imagenet_others"]["rows"].items():
-        base = ours[row["compared_with"]]
-        for column in ("params", "macs"):
-            unit = {"params": "params_m", "macs": "macs_b"}[column]
-            if unit not in row:
-                continue
-            ratio = row[unit] / base[unit]
-            printed = row[f"{column}_ratio"]
-            differs = abs(ratio - printed) >= 0.06 * printed
-            assert differs == ((name, column) == ("PNASNet", "macs")), (name, ratio, printed)
-
-
 # --- Counted in this package's networks ---------------------------------------------------------------------------
 
 
@@ -115,15 +101,10 @@ def figures():
 
 
 @pytest.mark.slow
-def test_counts_equal_or_round_to_the_published_or_differ_as_stated(say):
+def test_counts_equal_or_round_to_the_published_or_differ_as_stated():
     found = {}
-    lines = []
     for key, printed, unit, value in figures():
         decimals = len(printed.partition(".")[2])
-        verdict = "equal" if unit == 1 else "rounds to it"
         if f"{value / unit:.{decimals}f}" != printed:
             found[key] = round(100 * (value / unit / float(printed) - 1), 1)
-            verdict = f"differs by {found[key]:+} %"
-        lines.append(f"{' '.join(key):<28}{printed:>9}{value:>16,}  {verdict}")
-    say("\n".join(["\npublished                      figure         counted", *lines]))
     assert found == DIFFERS
