@@ -121,8 +121,9 @@ def write_packed(folder, **changed):
     return path
 
 
-def assert_same(found, expected=None):
-    for (images, labels), (expected_images, expected_labels) in zip(found, expected or expected_arrays(), strict=True):
+def assert_same(found):
+    """Images and labels are those of ``write_folder``."""
+    for (images, labels), (expected_images, expected_labels) in zip(found, expected_arrays(), strict=True):
         assert images.dtype == labels.dtype == np.uint8
         assert images.flags.c_contiguous and images.flags.writeable
         np.testing.assert_array_equal(images, expected_images)

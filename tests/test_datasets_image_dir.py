@@ -56,11 +56,6 @@ def test_other_kinds_of_images(folder, image, expected):
     assert (the_other(folder) == np.array(expected)).all()
 
 
-def test_transparent_colour_of_a_palette(folder):
-    save(folder / "cats" / "z.png", Image.new("RGB", (20, 20), (5, 6, 7)).quantize(2), transparency=0)
-    assert (the_other(folder) == 255).all()
-
-
 def test_the_middle_is_cut_out_and_shape_is_kept(folder):
     wide = np.zeros((20, 60, 3), np.uint8)
     wide[:, 20:40] = 200

@@ -58,7 +58,6 @@ def test_other_numbers_of_channels(channels):
 def test_models_without_a_top():
     whole = efficientnet("b0", input_shape=(64, 64, 3), include_top=False)
     assert whole.output.shape == (None, 2, 2, 1280)
-    assert sum(int(np.prod(weight.shape)) for weight in whole.trainable_weights) == 4_007_548
     maps = outputs(tiny(include_top=False), pixels(2, 32, 32, 3))
     for pooling, pooled in (("avg", maps.mean(axis=(1, 2))), ("max", maps.max(axis=(1, 2)))):
         model = tiny(include_top=False, pooling=pooling)

@@ -135,7 +135,8 @@ def test_classes_without_names_are_refused(monkeypatch):
 
 # --- Keras's files ------------------------------------------------------------------------------------------------
 
-MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+MEAN = [0.485, 0.456, 0.406]
+STD = [0.229, 0.224, 0.225]
 
 
 def keras_file(path, model, variance=STD):
