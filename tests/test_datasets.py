@@ -1,7 +1,6 @@
 """CIFAR-10's files, packed data sets, the toy dataset, and checks of images. Nothing here needs a network."""
 
 import hashlib
-import io
 import os
 import platform
 import shlex
@@ -63,19 +62,12 @@ def truncated(content):
 # --- The official files -----------------------------------------------------------------------------------------
 
 
-def test_reads_the_official_files_wherever_data_dir_points(official):
+def test_reads_the_official_files_wherever_data_dir_points(official, monkeypatch):
+    monkeypatch.chdir(official.parent)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for data_dir in (official.parent, official, str(official.parent), f"{official}/"):
+        for data_dir in (official.parent, official, f"{official}/", FOLDER):
             assert_same(datasets.load_cifar10(data_dir))
-
-
-def test_relative_data_dir_and_default(official, tmp_path, monkeypatch):
-    (tmp_path / "data").mkdir()
-    official.rename(tmp_path / "data" / FOLDER)
-    monkeypatch.chdir(tmp_path)
-    assert_same(datasets.load_cifar10())
-    assert_same(datasets.load_cifar10(f"data/{FOLDER}"))
 
 
 @pytest.mark.parametrize("name", BATCHES)
@@ -107,12 +99,9 @@ def test_refusal_names_a_command_that_works(tmp_path, capsys):
     assert_same(datasets.load_cifar10(path))
 
 
-@pytest.mark.parametrize("instead", ["nothing", "a folder"])
-def test_incomplete_folder_is_refused(official, instead):
+def test_incomplete_folder_is_refused(official):
     """A half-copied folder is the user's: it is named, not overwritten by a download."""
     (official / "data_batch_3").unlink()
-    if instead == "a folder":
-        (official / "data_batch_3").mkdir()
     before = tree(official)
     refusal(datasets.load_cifar10, official.parent, names=[f"{official} lacks data_batch_3: complete"])
     assert tree(official) == before
@@ -208,10 +197,7 @@ def test_interrupted_unpacking_leaves_no_folder(archive, work, monkeypatch):
     assert_same(datasets.load_cifar10(work))
 
 
-@pytest.mark.parametrize("url", [None, f"http://127.0.0.1:9/{ARCHIVE}"], ids=["no file", "no server"])
-def test_without_a_network_the_options_are_listed(work, monkeypatch, url):
-    monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(datasets, "CIFAR10_URL", url or datasets.CIFAR10_URL)
+def test_without_a_network_the_options_are_listed(work):
     names = [work / "new", "Options: connect to the network", "data_dir", FOLDER, "cifar10.npz", 'dataset="toy"']
     refusal(datasets.load_cifar10, work / "new", error=FileNotFoundError, names=names)
     assert tree(work) == []
@@ -248,12 +234,10 @@ def test_missing_packed_file_is_not_downloaded(tmp_path):
         ({"x_test": None, "y_train": None}, "lacks y_train, x_test; expected the arrays x_train"),
         ({"x_test": IMAGES / 255}, "x_test is float64 (4, 32, 32, 3); expected uint8 (n, 32, 32, 3)"),
         ({"x_test": IMAGES.transpose(0, 3, 1, 2)}, "x_test is uint8 (4, 3, 32, 32); expected"),
-        ({"x_test": IMAGES[0]}, "x_test is uint8 (32, 32, 3); expected"),
         ({"x_train": IMAGES[:0], "y_train": LABELS[:0]}, "x_train is uint8 (0, 32, 32, 3); expected"),
         ({"x_test": np.array([None])}, "Object arrays cannot be loaded"),
         ({"y_test": LABELS.astype(np.int64)}, "y_test is int64 (4,); expected uint8 (4,)"),
         ({"y_test": LABELS[:3]}, "y_test is uint8 (3,); expected uint8 (4,)"),
-        ({"y_test": LABELS[:, None]}, "y_test is uint8 (4, 1); expected"),
         ({"y_test": LABELS + np.uint8(10)}, "y_test is in 10..10; expected 0..9"),
         ({"source": np.array(["a", "b"])}, "source is <U1 (2,); expected one text"),
         ({"source": np.array(7)}, "source is int64 (); expected one text"),
@@ -264,17 +248,11 @@ def test_wrong_packed_arrays_are_refused(tmp_path, changed, words):
     refusal(datasets.load_cifar10, tmp_path, names=[path, words])
 
 
-@pytest.mark.parametrize("damage", [altered, truncated, lambda _: b"", lambda _: dumps({}, 2), lambda _: npy(IMAGES)])
+@pytest.mark.parametrize("damage", [altered, truncated, lambda _: b"", lambda _: dumps({}, 2)])
 def test_damaged_packed_file_is_refused(tmp_path, damage):
     path = write_packed(tmp_path)
     path.write_bytes(damage(path.read_bytes()))
     refusal(datasets.load_cifar10, tmp_path, names=[f"{path} cannot be read as a packed data set", "pack the data"])
-
-
-def npy(array):
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
 
 
 # --- What a record says of the data -----------------------------------------------------------------------------
@@ -311,10 +289,6 @@ def test_toy_arrays(toy):
         assert (images.dtype, images.shape) == (np.uint8, (n, 32, 32, 3))
         assert (labels.dtype, labels.shape) == (np.uint8, (n,))
         assert np.bincount(labels).tolist() == [n // 10] * len(datasets.TOY_CLASSES)
-        assert images.min() == 0 and images.max() == 255
-        # Shuffled: no long runs of a class, and no class at regular places.
-        assert (np.diff(labels.astype(int)) == 0).mean() == pytest.approx(0.1, abs=0.05)
-        assert not np.array_equal(labels, np.arange(n) % 10)
 
 
 def test_toy_pixels_stay_the_same(toy):
@@ -339,21 +313,6 @@ def test_toy_pixels_stay_the_same(toy):
     assert (other != x_train).mean() > 0.5
 
 
-def nearest_mean_accuracy(x_train, y_train, x_test, y_test):
-    means = np.stack([x_train[y_train == k].mean(0) for k in range(10)])
-    distances = (means**2).sum(1) - 2 * x_test @ means.T
-    return (distances.argmin(1) == y_test).mean()
-
-
-def test_toy_classes_need_more_than_colours_and_single_pixels(toy):
-    (x_train, y_train), (x_test, y_test) = toy
-    colours = nearest_mean_accuracy(x_train.mean((1, 2)), y_train, x_test.mean((1, 2)), y_test)
-    assert colours <= 0.2
-    train_pixels = x_train.reshape(5000, -1).astype(np.float32)
-    test_pixels = x_test.reshape(1000, -1).astype(np.float32)
-    assert nearest_mean_accuracy(train_pixels, y_train, test_pixels, y_test) <= 0.5
-
-
 # --- Any images -------------------------------------------------------------------------------------------------
 
 
@@ -365,11 +324,8 @@ def some_images(n=6, height=8, width=10, channels=3):
     "images, error, words",
     [
         (some_images()[0], ValueError, ["(8, 10, 3)", "(n, height, width, channels)"]),
-        (some_images()[None], ValueError, ["(1, 6, 8, 10, 3)"]),
         (some_images().transpose(0, 3, 1, 2), ValueError, ["(6, 3, 8, 10)", "first", "np.moveaxis(images, 1, -1)"]),
         (some_images().astype(np.float32), TypeError, ["float32", "..255", "expected uint8", "scales pixels itself"]),
-        (some_images() / 255, TypeError, ["float64 in 0..1", "expected uint8"]),
-        (some_images().astype(np.int64), TypeError, ["int64", "expected uint8"]),
         (some_images() > 9, TypeError, ["bool", "expected uint8"]),
         (some_images(n=0).astype(np.float32), TypeError, ["float32", "expected uint8"]),
     ],
@@ -390,23 +346,12 @@ def test_scaled_pixels_warn_and_others_do_not(check):
         check(np.moveaxis(some_images().transpose(0, 3, 1, 2), 1, -1))
 
 
-def test_scaled_floats_warn():
-    with pytest.warns(UserWarning, match="Scaled twice"):
-        datasets.warn_if_scaled(some_images() / 255)
-
-
-@pytest.mark.parametrize("size", [16, 32, 48])
-def test_resize_keeps_the_picture(toy, size):
+def test_resize_averages_what_a_pixel_covers(toy):
     images = toy[0][0][:3]
-    resized = datasets.resize(images, size)
-    assert (resized.shape, resized.dtype) == ((3, size, size, 3), np.uint8)
-    np.testing.assert_allclose(resized.mean((1, 2)), images.mean((1, 2)), atol=2)
-    if size == 16:
-        # What a pixel covers is averaged, its neighbours too: no pixel is merely left out.
-        blocks = images.reshape(3, 16, 2, 16, 2, 3).mean((2, 4))
-        assert np.abs(resized - blocks).mean() < np.abs(images[:, ::2, ::2] - blocks).mean()
-    if size == 32:
-        np.testing.assert_array_equal(resized, images)
+    resized = datasets.resize(images, 16)
+    assert (resized.shape, resized.dtype) == ((3, 16, 16, 3), np.uint8)
+    blocks = images.reshape(3, 16, 2, 16, 2, 3).mean((2, 4))
+    assert np.abs(resized - blocks).mean() < np.abs(images[:, ::2, ::2] - blocks).mean()
 
 
 def test_reading_needs_neither_keras_nor_pillow(tmp_path):

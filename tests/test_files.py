@@ -1,6 +1,5 @@
-"""Paths, checksums, atomic writes, and the files that ship with the package."""
+"""Paths, atomic writes, and the files that ship with the package."""
 
-import hashlib
 import os
 import stat
 
@@ -32,18 +31,6 @@ def test_relative_paths_without_a_repository(tmp_path, monkeypatch):
     assert files.project_path("here") == tmp_path / "here"
     assert files.project_path("~/data") == tmp_path / "home" / "data"
     assert files.project_path(tmp_path / "absolute") == tmp_path / "absolute"
-
-
-def test_check_sha256(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"content")
-    digest = hashlib.sha256(b"content").hexdigest()
-    files.check_sha256(path, digest, "the file", "Delete it")
-    path.write_bytes(b"conten")
-    with pytest.raises(ValueError, match="the file is not the published file.*Delete it") as caught:
-        files.check_sha256(path, digest, "the file", "Delete it")
-    for part in (digest, hashlib.sha256(b"conten").hexdigest()):
-        assert part in str(caught.value)
 
 
 def test_atomic_write_replaces_a_file_only_when_it_is_complete(tmp_path):

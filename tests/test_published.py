@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from effnet_utils import VARIANTS, compound_coefficients, count_macs, efficientnet
-from effnet_utils.files import read_published
 
 PUBLISHED = json.loads((Path(__file__).parents[1] / "data" / "published.json").read_text())
 TABLES = PUBLISHED["tables"]
@@ -28,12 +27,8 @@ def test_form(name):
     assert used == set(table["columns"])
 
 
-def test_sources_are_used_and_read_with_their_tables():
+def test_every_source_is_used():
     assert set(PUBLISHED["sources"]) == {table["source"] for table in TABLES.values()}
-    found = read_published("imagenet_v5")
-    assert found["source"] == PUBLISHED["sources"]["tan2019_v5"] and found["rows"]["b0"]["top1"] == 77.1
-    with pytest.raises(KeyError, match="no table 'imagenet'; tables: imagenet_v1"):
-        read_published("imagenet")
 
 
 def test_versions_agree_on_size_and_cost():
@@ -48,20 +43,6 @@ def test_coefficients_are_those_of_the_package():
     assert all(list(row) == ["width", "depth", "resolution", "dropout"] for row in rows.values())
     grid = TABLES["grid_search"]["rows"]["b0"]
     assert compound_coefficients(1) == (grid["alpha"], grid["beta"], grid["gamma"])
-
-
-def test_printed_ratios_follow_from_the_printed_sizes():
-    ours = TABLES["imagenet_v5"]["rows"]
-    for name, row in TABLES["imagenet_others"]["rows"].items():
-        base = ours[row["compared_with"]]
-        for column in ("params", "macs"):
-            unit = {"params": "params_m", "macs": "macs_b"}[column]
-            if unit not in row:
-                continue
-            ratio = row[unit] / base[unit]
-            printed = row[f"{column}_ratio"]
-            differs = abs(ratio - printed) >= 0.06 * printed
-            assert differs == ((name, column) == ("PNASNet", "macs")), (name, ratio, printed)
 
 
 # --- Counted in this package's networks ---------------------------------------------------------------------------
@@ -120,15 +101,10 @@ def figures():
 
 
 @pytest.mark.slow
-def test_counts_equal_or_round_to_the_published_or_differ_as_stated(say):
+def test_counts_equal_or_round_to_the_published_or_differ_as_stated():
     found = {}
-    lines = []
     for key, printed, unit, value in figures():
         decimals = len(printed.partition(".")[2])
-        verdict = "equal" if unit == 1 else "rounds to it"
         if f"{value / unit:.{decimals}f}" != printed:
             found[key] = round(100 * (value / unit / float(printed) - 1), 1)
-            verdict = f"differs by {found[key]:+} %"
-        lines.append(f"{' '.join(key):<28}{printed:>9}{value:>16,}  {verdict}")
-    say("\n".join(["\npublished                      figure         counted", *lines]))
     assert found == DIFFERS

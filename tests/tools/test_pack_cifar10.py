@@ -31,22 +31,20 @@ def packed(folder):
     return datasets.load_cifar10(path)
 
 
-@pytest.mark.parametrize("keys", [bytes, str])
 @pytest.mark.parametrize("form", FORMS)
-def test_packs_every_pickle_form(tmp_path, form, keys):
-    folder = write_folder(tmp_path, form, keys)
+def test_packs_every_pickle_form(tmp_path, form):
+    folder = write_folder(tmp_path, form)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert_same(packed(folder))
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", ["uint8", "int64", ">i4"])
-def test_packs_label_arrays_and_fortran_order(tmp_path, form, dtype):
+def test_packs_text_keys_label_arrays_and_fortran_order(tmp_path, dtype):
     folder = write_folder(tmp_path)
     for name, (pixels, labels) in made_up_batches().items():
-        batch = batch_dict(np.asfortranarray(pixels), np.array(labels, dtype))
-        (folder / name).write_bytes(dumps(batch, form))
+        batch = {"data": np.asfortranarray(pixels), "labels": np.array(labels, dtype)}
+        (folder / name).write_bytes(dumps(batch, 4))
     assert_same(packed(folder))
 
 
@@ -82,22 +80,11 @@ def test_pack_names_missing_files(tmp_path):
     refusal(packed, folder, names=["lacks data_batch_3; expected data_batch_1, "])
 
 
-class Foreign:
-    """A class of our own; reading it makes a file."""
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __setstate__(self, state):
-        state["marker"].touch()
-
-
-@pytest.mark.parametrize("form", [2, 4])
-@pytest.mark.parametrize("make", [system_call, Foreign, lambda marker: Call(np.save, str(marker), [1])])
-def test_foreign_objects_are_refused_before_they_act(tmp_path, make, form):
+@pytest.mark.parametrize("make", [system_call, lambda marker: Call(np.save, str(marker), [1])])
+def test_foreign_objects_are_refused_before_they_act(tmp_path, make):
     marker = tmp_path / "marker.npy"
     path = write_folder(tmp_path) / "data_batch_2"
-    path.write_bytes(content(extra=make(marker), form=form))
+    path.write_bytes(content(extra=make(marker)))
     pickle.loads(path.read_bytes())
     assert marker.exists(), "the attack must work on a reader without refusals"
     marker.unlink()
@@ -111,11 +98,6 @@ def content(data=np.zeros((4, 3072), np.uint8), labels=(1, 2, 3, 4), extra=None,
     return dumps({**batch_dict(data, labels), b"extra": extra}, form)
 
 
-def array_call(shape, dtype, numbers):
-    """An array of which the file says the size."""
-    return Call(np.empty(0).__reduce__()[0], np.ndarray, (0,), b"b", state=(1, shape, np.dtype(dtype), False, numbers))
-
-
 def unfolding():
     """A few hundred bytes of pickle that unfold to ten million labels."""
     labels = [0] * 10
@@ -125,34 +107,18 @@ def unfolding():
 
 
 REFUSED = {
-    "empty": (b"", "truncated or altered"),
     "text": (b"not a pickle", "truncated or altered"),
+    "truncated": (content()[:5000], "truncated or altered"),
     "a list": (dumps([1, 2], 2), "contains a list; expected a dict"),
-    "an array": (dumps(np.zeros((4, 3072), np.uint8), 2), "expected a dict"),
     # The pickle names sizes beyond the file's.
     "memo": (b"\x80\x02}r" + struct.pack("<I", 2**22) + b".", "'data' is NoneType"),
     "bytes": (b"\x80\x04\x8e" + struct.pack("<Q", 2**28) + b"ab.", "truncated or altered"),
-    "persistent": (b"\x80\x02P1\n.", "truncated or altered"),
-    "codec": (content(extra=Call(codecs.encode, "text", "rot13"), form=2), "'rot13'"),
-    # Arrays of anything but numbers, wherever they are.
-    "objects": (content(extra=np.array([None])), "contains an array of 'O8'"),
-    "addresses": (content(extra=array_call((1,), object, b"A" * 8)), "contains an array of 'O8'"),
-    "fields": (content(extra=np.zeros(4, [("a", object)])), "contains an array of 'V8'"),
-    "strings": (content(extra=np.array([b"abc"])), "contains an array of 'S3'"),
-    # Arrays whose numbers are missing, or were never written.
-    "too few numbers": (content(array_call((2**18, 3072), "u1", b"ab")), "truncated or altered"),
     "no numbers": (content(Call(np.ndarray, (2**18, 3072), "u1")), "'data' is NoneType"),
-    "short buffer": (content(Call(np.empty(0).__reduce_ex__(5)[0], b"ab", np.dtype("u1"), (9, 3072), "C")), "altered"),
-    "a list of numbers": (content(array_call((4, 3072), "u1", [0] * 4 * 3072)), "truncated or altered"),
-    "short state": (content(Call(np.ndarray, (0,), state=(1, 2))), "altered"),
-    "the class": (content(np.ndarray), "'data' is type"),
-    "a dtype": (content(np.dtype("u1")), "'data' is _Dtype"),
-    # Pixels.
-    "no pixels": (content(None), "'data' is NoneType; expected uint8 (n, 3072)"),
+    "codec": (content(extra=Call(codecs.encode, "text", "rot13"), form=2), "'rot13'"),
+    "objects": (content(extra=np.array([None])), "contains an array of 'O8'"),
     "few pixels": (content(np.zeros((4, 3071), np.uint8)), "'data' is uint8 (4, 3071)"),
     "no images": (content(np.zeros((0, 3072), np.uint8), []), "'data' is uint8 (0, 3072)"),
     "float pixels": (content(np.zeros((4, 3072), np.float32)), "'data' is float32 (4, 3072)"),
-    # Labels.
     "no labels": (content(labels=None), "'labels' is NoneType; expected 4 integers 0..9"),
     "few labels": (content(labels=[1, 2, 3]), "'labels' is int64 (3,)"),
     "10": (content(labels=[1, 2, 3, 10]), "'labels' are in 1..10; expected 0..9"),
@@ -160,12 +126,7 @@ REFUSED = {
     "large": (content(labels=[1, 2, 3, 2**70]), "'labels' is object (4,)"),
     "bools": (content(labels=[True, False, 1, 2]), "'labels' is list"),
     "nested": (content(labels=unfolding()), "'labels' is list"),
-    "two dimensions": (content(labels=np.zeros((4, 1), int)), "'labels' is int64 (4, 1)"),
 }
-for form in FORMS:
-    for fraction in (0.001, 0.5, 0.999):
-        whole = content(form=form)
-        REFUSED[f"{form}, truncated at {fraction}"] = whole[: int(fraction * len(whole))], "truncated or altered"
 
 
 @pytest.mark.parametrize("name", REFUSED)
