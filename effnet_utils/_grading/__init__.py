@@ -1,0 +1,1 @@
+"""What the graders know: calls and references, known mistakes, the exam."""

@@ -1,0 +1,289 @@
+"""What readers get wrong: {grader: {sentence: edits}}, for ``effnet_utils.grading``.
+
+A sentence goes on from "It looks as if". Its edits are pairs (right text, wrong text) in the source of the grader's
+reference, and what they make of it is a working function with that one mistake. Results equal to this function's in
+all cases show that the reader made the same mistake, however the code is written.
+"""
+
+SWISH = "x / (1 + np.exp(-beta * x))"
+GRADIENT = "gate + x * gate * (1 - gate)"
+COMPOUND = "alpha**phi, beta**phi, gamma**phi"
+SKIP = "    if strides == 1 and channels == filters:"
+MBCONV_SKIP = "    if args.id_skip and args.strides == 1 and args.input_filters == args.output_filters:"
+DROP = "if drop_rate > 0:"
+DROPOUT = "x = layers.Dropout(drop_rate, noise_shape=(None, 1, 1, 1))(x)\n"
+SE_SWITCH = "    if args.se_ratio:"
+SE_HERE = """    if args.se_ratio:
+        x = se_block(x, max(1, int(args.input_filters * args.se_ratio)), activation=activation)
+"""
+PROJECTION = "args.output_filters, 1, use_bias"
+REPEAT = """    if args.num_repeat > 1:
+        changes = {"num_repeat": args.num_repeat - 1, "input_filters": x.shape[-1], "strides": 1}
+        args = BlockArgs(**{**vars(args), **changes})
+        return mbconv_block(x, args, activation=activation, drop_rate=drop_rate, name=f"{name}next_")
+    return x"""
+
+MISTAKES = {
+    "swish": {
+        "this were ReLU, max(x, 0)": [(SWISH, "np.maximum(x, 0)")],
+        "tanh were used in place of the sigmoid": [(SWISH, "x * np.tanh(beta * x)")],
+        "the sigmoid were not multiplied by x": [(SWISH, "1 / (1 + np.exp(-beta * x))")],
+        "the sigmoid had the wrong sign, sigmoid(-x)": [("-beta", "beta")],
+        "the sigmoid were of 1.702 x, as in an approximation of GELU": [("-beta", "-1.702")],
+        "this were hard-swish, with straight lines for the sigmoid": [(SWISH, "x * np.clip(x / 6 + 0.5, 0, 1)")],
+        "beta were squared": [("-beta", "-(beta**2)")],
+        "beta were ignored": [("-beta", "-1.0")],
+        "x were multiplied by beta outside the sigmoid": [(SWISH, "beta * x / (1 + np.exp(-x))")],
+    },
+    "swish_gradient": {
+        "this were the sigmoid alone: swish is a product, so its derivative has two terms": [(GRADIENT, "gate")],
+        "this were the derivative of the sigmoid alone": [(GRADIENT, "gate * (1 - gate)")],
+        "the factor x were missing in the second term": [("x * gate * (1", "gate * (1")],
+        "the first term of the product rule, sigmoid(x), were missing": [("gate + x", "x")],
+        "the factor 1 - sigmoid(x) were missing in the second term": [(" * (1 - gate)", "")],
+        "the sign of the second term were wrong": [("gate + x", "gate - x")],
+        "this were swish itself, not its derivative": [(GRADIENT, "x * gate")],
+        "this were the derivative of ReLU": [(GRADIENT, "(x > 0) * 1.0")],
+    },
+    "conv_cost": {
+        "a bias were counted": [("return parameters,", "return parameters + out_channels,")],
+        "the MACs were counted at the size of the input, not of the output": [("math.ceil", "int"), ("/ stride", "")],
+        'the output size were rounded down; with "same" padding it is rounded up': [("math.ceil", "int")],
+        "the output size were n // s + n % s, which is right for strides 1 and 2 only": [
+            ("math.ceil(height / stride)", "height // stride + height % stride"),
+            ("math.ceil(width / stride)", "width // stride + width % stride"),
+        ],
+        "the groups were ignored": [("in_channels // groups", "in_channels")],
+        "the groups were ignored in the MACs": [("out_width * parameters", "out_width * parameters * groups")],
+        "each MAC were counted as two operations": [("return parameters, ", "return parameters, 2 * ")],
+        "the kernel size were not squared": [("kernel_size**2", "kernel_size")],
+        "the order of the results were (MACs, parameters)": [
+            ("parameters, out_height * out_width * parameters", "out_height * out_width * parameters, parameters")
+        ],
+    },
+    "round_filters": {
+        "the 10 % rule were missing: this is the nearest multiple of 8": [("rounded < 0.9 * scaled", "False")],
+        "every number were rounded up; 8 is added only where the result is more than 10 % below filters * width": [
+            ("0.9 * scaled", "scaled")
+        ],
+        "every number were rounded down": [("scaled + 4", "scaled"), ("rounded < 0.9 * scaled", "False")],
+        "numbers were rounded down before the 10 % rule, instead of to the nearest": [("scaled + 4", "scaled")],
+        "the 10 % rule and the minimum of 8 were missing": [
+            ("max(8, int(scaled + 4) // 8 * 8)", "int(scaled + 4) // 8 * 8"),
+            ("rounded < 0.9 * scaled", "False"),
+        ],
+        "halves were rounded to the even neighbour, as Python's round does": [
+            ("int(scaled + 4) // 8 * 8", "round(scaled / 8) * 8")
+        ],
+        "the 10 % rule compared with filters instead of filters * width": [("0.9 * scaled", "0.9 * filters")],
+        "the result were not made a multiple of 8": [("return rounded", "return int(scaled)")],
+        "the result were the answer to a question (more than filters * width?), not a number of channels": [
+            ("return rounded", "return rounded > scaled")
+        ],
+    },
+    "round_repeats": {
+        "this were rounded to the nearest number instead of up": [("math.ceil", "round")],
+        "this were rounded to the nearest number, at least 1, instead of up": [("math.ceil(", "max(1, 0.5 + ")],
+        "this were rounded down instead of up": [("math.ceil", "math.floor")],
+        "this were rounded down, at least 1, instead of up": [("math.ceil(", "max(1, ")],
+        "1 were added to the number rounded down, also where nothing was cut off": [("math.ceil(", "(1 + ")],
+        "the result were not an int; np.ceil, for one, returns a float": [("int(", "float(")],
+        "the depth were rounded up before it is multiplied": [("depth * repeats", "depth) * math.ceil(repeats")],
+    },
+    "compound_coefficients": {
+        "the order were width, depth, resolution; expected: depth, width, resolution": [
+            (COMPOUND, "beta**phi, alpha**phi, gamma**phi")
+        ],
+        "the exponent phi were missing": [(COMPOUND, "alpha, beta, gamma")],
+        "phi were a factor instead of the exponent": [(COMPOUND, "alpha * phi, beta * phi, gamma * phi")],
+        "phi were the base instead of the exponent": [(COMPOUND, "phi**alpha, phi**beta, phi**gamma")],
+        "width and resolution were squared: the squares belong to the MACs": [
+            (COMPOUND, "alpha**phi, beta ** (2 * phi), gamma ** (2 * phi)")
+        ],
+        "the given alpha, beta and gamma were ignored": [(COMPOUND, "1.2**phi, 1.1**phi, 1.15**phi")],
+        "the third result were a resolution in pixels instead of a multiplier": [("gamma**phi", "224 * gamma**phi")],
+    },
+    "one_cycle": {
+        "the learning rate started at 0; expected: a tenth of the peak": [("0.1 + 0.9 *", "")],
+        "the warm-up were missing: the learning rate starts at the peak": [("0.1 + 0.9 *", "1 + 0 *")],
+        "the learning rate ended at a tenth of the peak; expected: 0": [("* part", "* (0.1 + 0.9 * part)")],
+        "the learning rate fell along a cosine; expected: a straight line": [
+            ("* part", "* (0.5 - 0.5 * math.cos(math.pi * part))")
+        ],
+        "the way down were counted from step 0, so that it does not begin at the peak": [
+            ("(total_steps - warm_steps)", "total_steps")
+        ],
+        "the learning rate stayed at the peak after the warm-up": [("* part", "")],
+        "warmup were a number of steps; expected: a fraction of them": [("warmup * total_steps", "warmup")],
+    },
+    "stochastic_depth": {
+        "the branches that are kept were not divided by 1 - drop_rate": [(" / (1 - drop_rate)", "")],
+        "the branches that are kept were divided by drop_rate": [("/ (1 - drop_rate)", "/ drop_rate")],
+        "images were left out with probability 1 - drop_rate": [(">= drop_rate", "< drop_rate")],
+        "there were a draw for each number instead of each image": [("(len(branch), 1, 1, 1)", "branch.shape")],
+        "there were one draw for the whole batch": [("(len(branch), 1, 1, 1)", "(1, 1, 1, 1)")],
+        "images were left out in inference too": [("if not training", "if False")],
+        "the branch were multiplied by 1 - drop_rate in inference": [
+            ("return branch\n", "return branch * (1 - drop_rate)\n")
+        ],
+        "the result were the mask alone, not the branch times the mask": [
+            ("branch * keep", "np.broadcast_to(keep, branch.shape)")
+        ],
+        "every fifth image were left out, without chance": [
+            ("rng.random((len(branch), 1, 1, 1)) >= drop_rate", "(np.arange(len(branch)) % 5 > 0)[:, None, None, None]")
+        ],
+        "nothing were left out": [("branch * keep / (1 - drop_rate)", "branch")],
+    },
+    "se_block": {
+        "the squeezed channels were a quarter of the channels of x, instead of squeeze_filters": [
+            ("squeeze_filters, 1", "max(1, channels // 4), 1")
+        ],
+        "the squeezed channels were a sixteenth of the channels of x, instead of squeeze_filters": [
+            ("squeeze_filters, 1", "max(1, channels // 16), 1")
+        ],
+        "the squeezed channels were too many by the expansion ratio of 6: squeeze_filters is the number itself": [
+            ("squeeze_filters, 1", "6 * squeeze_filters, 1")
+        ],
+        "the sigmoid at the end were missing": [('"sigmoid"', "None")],
+        "there were a softmax at the end instead of a sigmoid": [('"sigmoid"', '"softmax"')],
+        "there were a ReLU at the end instead of a sigmoid": [('"sigmoid"', '"relu"')],
+        "the activation between the two layers were missing": [("activation=activation", "activation=None")],
+        "the activation between the two layers were ReLU instead of swish": [
+            ("activation=activation", 'activation="relu"')
+        ],
+        "the channel weights were added to x instead of multiplied": [("layers.Multiply", "layers.Add")],
+        "x were multiplied by 1 + weight": [("([x, gate])", "([x, gate]) + x")],
+        "the result were the channel weights alone, without x": [
+            ('layers.Multiply(name=f"{name}excite")([x, gate])', "gate")
+        ],
+        "the mean were over the channels instead of over height and width": [
+            ('layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}squeeze")(x)', "x.mean()"),
+            ("x.mean()", "keras.ops.mean(x, axis=-1, keepdims=True)"),
+        ],
+        "the squeeze took the maximum instead of the mean": [("GlobalAverage", "GlobalMax")],
+        "the two layers had no bias": [("=CONV_INITIALIZER", "=CONV_INITIALIZER, use_bias=False")],
+    },
+    "inverted_residual_block": {
+        "there were an activation after the projection": [
+            (SKIP, "    x = layers.Activation(activation, name='last')(x)\n" + SKIP)
+        ],
+        "there were no skip connection": [(SKIP, "    if False:")],
+        "the input were added although the stride is 2": [(SKIP, "    if channels == filters:")],
+        "the input were added although the channels differ": [(SKIP, "    if strides == 1:")],
+        "there were an expansion although expand_ratio is 1": [("if expand_ratio != 1:", "if True:")],
+        "the expanded channels were filters * expand_ratio; expected: the input's channels * expand_ratio": [
+            ("channels * expand_ratio, 1", "filters * expand_ratio, 1")
+        ],
+        "the stride were in the expansion instead of the depthwise convolution": [
+            ("channels * expand_ratio, 1", "channels * expand_ratio, 1, strides"),
+            ("        strides,\n", ""),
+        ],
+        "the stride were in the projection instead of the depthwise convolution": [
+            ("layers.Conv2D(filters, 1,", "layers.Conv2D(filters, 1, strides,"),
+            ("        strides,\n", ""),
+        ],
+        "the stride were ignored where expand_ratio is 1": [
+            ("        strides,\n", "        strides if expand_ratio != 1 else 1,\n")
+        ],
+        "the stride were ignored": [("        strides,\n", "")],
+        "there were a full convolution instead of a depthwise one": [
+            ("layers.DepthwiseConv2D(\n", "layers.Conv2D(\n        x.shape[-1],\n"),
+            ("depthwise_initializer", "kernel_initializer"),
+        ],
+        "the convolutions had a bias": [("use_bias=False", "use_bias=True")],
+        "the activation after the depthwise convolution were missing": [
+            ('layers.Activation(activation, name=f"{name}activation")(x)', "x")
+        ],
+        "the activation after the expansion were missing": [
+            ('layers.Activation(activation, name=f"{name}expand_activation")(x)', "x")
+        ],
+        "the activation were ReLU instead of ReLU6": [
+            ("    inputs = x\n", '    inputs = x\n    activation = "relu"\n')
+        ],
+        "the activation were swish instead of ReLU6": [
+            ("    inputs = x\n", '    inputs = x\n    activation = "swish"\n')
+        ],
+        "kernel_size were ignored": [("        kernel_size,\n", "        3,\n")],
+    },
+    "mbconv_block": {
+        "there were an activation after the projection": [
+            (MBCONV_SKIP, "    x = layers.Activation(activation, name='last')(x)\n" + MBCONV_SKIP)
+        ],
+        "there were no skip connection": [(MBCONV_SKIP, "    if False:")],
+        "the input were added although the stride is 2": [("args.strides == 1 and ", "")],
+        "the input were added although the channels differ": [(" and args.input_filters == args.output_filters:", ":")],
+        "id_skip were ignored": [("args.id_skip and ", "")],
+        "there were an expansion although expand_ratio is 1": [("if args.expand_ratio != 1:", "if True:")],
+        "the stride were in the expansion instead of the depthwise convolution": [
+            ("args.expand_ratio, 1,", "args.expand_ratio, 1, args.strides,"),
+            ("args.kernel_size, args.strides,", "args.kernel_size,"),
+        ],
+        "the stride were in the projection instead of the depthwise convolution": [
+            (PROJECTION, "args.output_filters, 1, args.strides, use_bias"),
+            ("args.kernel_size, args.strides,", "args.kernel_size,"),
+        ],
+        "the stride were ignored where expand_ratio is 1": [
+            ("args.kernel_size, args.strides,", "args.kernel_size, args.strides if args.expand_ratio != 1 else 1,")
+        ],
+        "there were a full convolution instead of a depthwise one": [
+            ("DepthwiseConv2D(\n        args.kernel_size", "Conv2D(\n        x.shape[-1], args.kernel_size"),
+            ("depthwise_initializer", "kernel_initializer"),
+        ],
+        "the convolutions had a bias": [("use_bias=False", "use_bias=True")],
+        "the activation after the depthwise convolution were missing": [
+            ('layers.Activation(activation, name=f"{name}activation")(x)', "x")
+        ],
+        "the squeezed channels were taken from the expanded channels; expected: from the block's input channels": [
+            ("int(args.input_filters * args.se_ratio)", "int(x.shape[-1] * args.se_ratio)")
+        ],
+        "the squeezed channels were rounded to the nearest number; expected: rounded down by int": [
+            ("int(args.input_filters * args.se_ratio)", "round(args.input_filters * args.se_ratio)")
+        ],
+        "the squeezed channels were always a quarter of the input channels, whatever se_ratio is": [
+            ("int(args.input_filters * args.se_ratio)", "args.input_filters // 4")
+        ],
+        "there were an SE block although se_ratio is 0": [
+            (SE_SWITCH, "    if True:"),
+            ("args.input_filters * args.se_ratio", "args.input_filters * (args.se_ratio or 0.25)"),
+        ],
+        "se_ratio were ignored: there is always an SE block with a quarter of the input channels": [
+            (SE_SWITCH, "    if True:"),
+            ("args.input_filters * args.se_ratio", "args.input_filters * 0.25"),
+        ],
+        "there were no SE block": [(SE_SWITCH, "    if False:")],
+        "the SE block came after the projection": [(SE_SWITCH, "    if False:"), (MBCONV_SKIP, SE_HERE + MBCONV_SKIP)],
+        "the SE block came before the depthwise convolution": [
+            (SE_SWITCH, "    if False:"),
+            ("    x = layers.DepthwiseConv2D", SE_HERE + "    x = layers.DepthwiseConv2D"),
+        ],
+        "the activation in the SE block were ReLU": [
+            (
+                "x = se_block(x, squeeze_filters, activation=activation",
+                'x = se_block(x, squeeze_filters, activation="relu"',
+            )
+        ],
+        "the block were repeated num_repeat times; a block is one of the stage's, and does not use num_repeat": [
+            ("    return x", REPEAT)
+        ],
+        "drop_rate were ignored": [(DROP, "if False:")],
+        "there were a draw for each number instead of each image": [("noise_shape=(None, 1, 1, 1), ", "")],
+        "there were one draw for the whole batch": [("noise_shape=(None,", "noise_shape=(1,")],
+        "images were left out before the SE block; expected: right before the addition": [
+            (DROP, "if False:"),
+            (SE_SWITCH, f"{MBCONV_SKIP}\n        if drop_rate:\n            {DROPOUT}{SE_SWITCH}"),
+        ],
+        "the skip connection were left out too, with the branch": [
+            (DROP, "if False:"),
+            ("([x, inputs])\n", f"([x, inputs])\n        if drop_rate:\n            {DROPOUT}"),
+        ],
+        "images were left out although the block has no skip connection": [
+            (DROP, "if False:"),
+            (MBCONV_SKIP, f"    if drop_rate:\n        {DROPOUT}{MBCONV_SKIP}"),
+        ],
+        "bn_epsilon were ignored": [("epsilon=bn_epsilon", "epsilon=1e-3")],
+        "epsilon were 1e-5; expected: bn_epsilon, or 1e-3, which is Keras's default": [
+            ("epsilon=bn_epsilon", "epsilon=1e-5")
+        ],
+        "bn_momentum were ignored": [("momentum=bn_momentum", "momentum=0.99")],
+    },
+}
