@@ -23,7 +23,8 @@ SOURCE = SITE / "_build" / "source"
 STATIC = SITE / "_build" / "static"
 PACKAGE = ROOT / "effnet_utils"
 # Those of a folder follow the package's own; names that begin with an underscore are not for readers.
-MODULES = [path for pattern in ("*.py", "*/*.py") for path in sorted(PACKAGE.glob(pattern)) if path.stem[0] != "_"]
+# Those whose file and folder do not begin with an underscore.
+MODULES = [*sorted(PACKAGE.glob("[!_]*.py")), *sorted(PACKAGE.glob("[!_]*/[!_]*.py"))]
 
 
 def dotted(path):
