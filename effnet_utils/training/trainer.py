@@ -95,10 +95,10 @@ def initialise(network, recipe):
         for layer in network.layers:
             if layer.name.endswith("_add"):
                 last_norm = network.get_layer(layer.name.replace("_add", "_project_bn"))
-                last_norm.gamma.assign(keras.ops.zeros_like(last_norm.gamma))
+                last_norm.gamma.assign(keras.ops.zeros(last_norm.gamma.shape))
     if recipe.zero_classifier:
         kernel = network.get_layer("predictions").kernel
-        kernel.assign(keras.ops.zeros_like(kernel))
+        kernel.assign(keras.ops.zeros(kernel.shape))
 
 
 class EpochLogger(keras.callbacks.Callback):
