@@ -21,11 +21,13 @@ from tools.notebooks import NOTEBOOKS, ROOT, code_cells, read
 COLAB = {
     "tensorflow": "2.20.0",
     "keras": "3.13.2",
-    "numpy": "2.1.3",
     "matplotlib": "3.10.0",
     "h5py": "3.16.0",
     "protobuf": "5.29.6",
+    "pydantic": "2.13.4",
 }
+# Python 3.13 is the present runtime, 3.12 that of 2026.07.
+NUMPY = {"3.12": "2.0.2", "3.13": "2.1.3"}
 PYTHONS = os.environ.get("COLAB_PYTHONS", "3.12 3.13").split()
 # IPython and ipykernel in Colab's versions, which are years old; nbval runs the cells and compares.
 INSTALLED = [f"{name}=={version}" for name, version in COLAB.items()]
@@ -58,7 +60,7 @@ def colab(request, tmp_path_factory):
     uv = [sys.executable, "-m", "uv"]
     call(*uv, "venv", "-q", "--python", find_python(request.param), "--no-python-downloads", folder / "venv")
     python = folder / "venv" / "bin" / "python"
-    call(*uv, "pip", "install", "-q", "--python", python, *INSTALLED)
+    call(*uv, "pip", "install", "-q", "--python", python, f"numpy=={NUMPY[request.param]}", *INSTALLED)
     (folder / "stand-in" / "google" / "colab").mkdir(parents=True)
     (folder / "stand-in" / "google" / "colab" / "__init__.py").touch()
     startup = folder / "ipython" / "profile_default" / "startup"
