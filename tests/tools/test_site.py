@@ -24,8 +24,8 @@ def test_every_notebook_is_in_the_map_in_reading_order(source):
 
 def test_every_module_has_a_page_and_every_record_a_line(source):
     package = ROOT / "effnet_utils"
-    paths = [path.relative_to(package) for path in package.rglob("*.py") if not path.name.startswith("_")]
-    modules = {".".join(path.with_suffix("").parts) for path in paths}
+    paths = [path.relative_to(package).with_suffix("") for path in package.rglob("*.py")]
+    modules = {".".join(path.parts) for path in paths if not any(part.startswith("_") for part in path.parts)}
     assert {path.stem for path in (source / "api").iterdir()} == modules
     results = (source / "results.md").read_text()
     for path in (ROOT / "records").rglob("*.json"):

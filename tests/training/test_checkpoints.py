@@ -81,6 +81,7 @@ def assert_same(found, expected):
         assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
 
 
+@pytest.mark.slow
 def test_it_resumes_to_the_same_end(whole, stopped, capsys):
     assert_same(run(stopped, resume=True), whole)
     assert "resuming from checkpoint-0002, after 2 epochs" in capsys.readouterr().out
