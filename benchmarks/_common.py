@@ -14,7 +14,6 @@ from effnet_utils import efficientnet
 from effnet_utils.datasets import describe_dataset, load_cifar10
 from effnet_utils.evaluation import evaluate, predict_proba, predict_tta
 from effnet_utils.experiments import records
-from effnet_utils.files import atomic_write
 from effnet_utils.training.augment import Batches
 from effnet_utils.training.recipe import Recipe
 from effnet_utils.training.trainer import EpochLogger, make_trainer
@@ -57,8 +56,7 @@ def output_folder(given, default="records/benchmarks"):
 def write_benchmark(given, name, record):
     """Write a benchmark's record as <name>.json, and say what was measured and where the record is."""
     path = output_folder(given) / f"{name}.json"
-    with atomic_write(path) as file:
-        file.write(f"{json.dumps(record, indent=1)}\n".encode())
+    records.write_json(path, record)
     print_spreads(record)
     print("->", path)
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from effnet_utils.experiments.run import TIME_LIMIT, declared, explain, find_notebook, notebook_parameters, run_notebook
+from effnet_utils.experiments.run import TIME_LIMIT, explain, find_notebook, notebook_parameters, run_notebook
 
 
 def main(arguments=None):
@@ -93,8 +93,7 @@ def _copy(given):
 def _print_parameters(path):
     from effnet_utils.training._validation import allowed_values
 
-    model = notebook_parameters(path)
-    cell = declared(path)
+    model, cell = notebook_parameters(path)
     width = max(map(len, cell))
     for name, (type_, default, _) in cell.items():
         help_ = model.model_fields[name].description
@@ -103,8 +102,7 @@ def _print_parameters(path):
 
 def _parsed(path, items):
     """{name: value} of the texts NAME=VALUE. Raises ValueError."""
-    model = notebook_parameters(path)
-    cell = declared(path)
+    model, cell = notebook_parameters(path)
     values = {}
     for item in items:
         given, equals, text = item.partition("=")

@@ -16,7 +16,7 @@ from effnet_utils.training.recipe import parse_overrides
 
 TRAIN_IMAGES = {"cifar10": 50_000, "toy": 5_000}
 CIFAR10_SIZE = 32
-# Spellings of before, still understood in commands, grids and notebooks.
+# Spellings of before, still understood in commands, grids, notebooks and records.
 OLD_NAMES = {"train_limit": "max_train_samples", "evaluate_on": "eval_split"}
 
 

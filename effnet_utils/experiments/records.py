@@ -16,12 +16,11 @@ from pathlib import Path
 import keras
 from filelock import FileLock, Timeout
 
+from effnet_utils.experiments.parameters import OLD_NAMES
 from effnet_utils.files import PARTIAL, atomic_write, project_path, shipped_folders
 from effnet_utils.training._distribution import device_name
 
 KEYS = ("parameters", "dataset", "results", "seconds", "environment", "notebook")
-# How the parameters of notebooks were spelled in records of before.
-OLD_PARAMETERS = {"train_limit": "max_train_samples", "evaluate_on": "eval_split"}
 
 
 class RunFolder:
@@ -146,7 +145,7 @@ def read_records(pattern):
 
 def _read(path):
     record = json.loads(path.read_text(encoding="utf-8"))
-    for old, new in OLD_PARAMETERS.items():
+    for old, new in OLD_NAMES.items():
         if old in record.get("parameters", {}):
             record["parameters"][new] = record["parameters"].pop(old)
     return record

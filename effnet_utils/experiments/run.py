@@ -39,14 +39,15 @@ def run_notebook(number_or_path, parameters=None, output_dir="", *, force=False,
     from effnet_utils.experiments.records import RunFolder
 
     path = find_notebook(number_or_path)
-    changes = check(path, parameters or {})
+    model, cell = notebook_parameters(path)
+    changes = check(model, cell, parameters or {})
     if changes.get("resume") and not output_dir:
         raise ValueError("resume is True, which needs the folder of the run to continue: give it by -o (output_dir)")
     record = project_path(output_dir) / "record.json"
     if output_dir and force and record.is_file():
         record.unlink()
     folder = RunFolder(output_dir, path.stem).path
-    if "output_dir" in declared(path):
+    if "output_dir" in cell:
         changes["output_dir"] = str(folder)
     target = folder / path.name
     with tempfile.TemporaryDirectory(prefix="effnet-") as sockets:
@@ -95,17 +96,18 @@ def declared(path):
 
 
 def notebook_parameters(path):
-    """The parameters of a notebook, a subclass of ``parameters.Parameters``."""
+    """The parameters of a notebook: a subclass of ``parameters.Parameters``, and what its cell declares."""
     from effnet_utils.experiments.parameters import parameters_of
 
-    return parameters_of(path.stem, declared(path))
+    cell = declared(path)
+    return parameters_of(path.stem, cell), cell
 
 
-def check(path, given):
+def check(model, cell, given):
     """The values that differ from a notebook's defaults, when all of them together are allowed.
 
     Args:
-        path: of the notebook.
+        model, cell: as ``notebook_parameters`` gives them.
         given: dict name -> value; old spellings of names are understood.
 
     Returns:
@@ -114,11 +116,10 @@ def check(path, given):
     Raises:
         ValueError: as ``run_notebook``.
     """
-    model = notebook_parameters(path)
     given = {model.present_name(name): value for name, value in given.items()}
     if "output_dir" in given:
         raise ValueError("output_dir is set by the runner's own argument (-o), not as a parameter")
-    defaults = {name: default for name, (_, default, _) in declared(path).items()}
+    defaults = {name: default for name, (_, default, _) in cell.items()}
     values = dict(model.read(defaults | given))
     return {name: value for name, value in values.items() if value != defaults[name]}
 

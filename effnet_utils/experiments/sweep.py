@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
 
 from effnet_utils.experiments.records import RunFolder
-from effnet_utils.experiments.run import check, declared, find_notebook, notebook_parameters
+from effnet_utils.experiments.run import check, find_notebook, notebook_parameters
 from effnet_utils.experiments.workers import LOG, LocalWorkers, RayWorkers
 
 KEYS = ("notebook", "parameters", "grid", "seeds")
@@ -28,8 +28,8 @@ def read_grid(path):
         ValueError: no such file, not of this form, or a run's parameters are not what the notebook takes.
     """
     axes, fixed, notebook = _parts(path)
-    model = notebook_parameters(notebook)
-    allowed = [name for name in declared(notebook) if name not in ("output_dir", "resume")]
+    model, cell = notebook_parameters(notebook)
+    allowed = [name for name in cell if name not in ("output_dir", "resume")]
     unknown = [name for name in [*fixed, *axes] if model.present_name(name) not in allowed]
     if unknown:
         raise ValueError(f"{path}: {', '.join(unknown)} cannot be set; allowed: {', '.join(allowed)}")
@@ -38,7 +38,7 @@ def read_grid(path):
         run = {**fixed, **dict(zip(axes, values, strict=True))}
         # An object in YAML stands for the JSON text that the notebook takes.
         run = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in run.items()}
-        check(notebook, run)
+        check(model, cell, run)
         runs[_run_name(notebook, axes, run)] = run
     return notebook, runs
 

@@ -44,7 +44,7 @@ def test_every_shipped_record_has_the_same_keys():
 def test_old_names_of_parameters_are_read_in_their_present_spelling():
     given = records.read_record("cifar10-jpeg_b0_cifar_seed0")["parameters"]
     assert given["max_train_samples"] == 0 and given["eval_split"] == "test"
-    assert not set(records.OLD_PARAMETERS) & set(given)
+    assert not set(records.OLD_NAMES) & set(given)
 
 
 def test_records_are_found_by_name_and_pattern():
