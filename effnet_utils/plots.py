@@ -9,6 +9,16 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's colours.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# One colour for each thing, in all notebooks.
+COLOR_OF = {
+    "swish": "#0072B2",
+    "relu": "#D55E00",
+    "se": "#007F5F",
+    "depth": "#CC79A7",
+    "width": "#E69F00",
+    "resolution": "#56B4E9",
+    "compound": "#000000",
+}
 STYLE = {
     "figure.dpi": 100,
     "figure.constrained_layout.use": True,
@@ -94,6 +104,59 @@ def image_grid(images, columns, titles=None, row_labels=None, title=None):
         ax.set_ylabel(label, rotation=0, ha="right", va="center")
     if title:
         fig.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return fig
+
+
+# The parts of an MBConv block: (name, label, centre, width, row: 0 the main path, 1 the branch above it).
+BLOCK_PARTS = (
+    ("expand", "expand\n1×1", 0.9, 1.0, 0),
+    ("swish", "swish", 1.95, 0.75, 0),
+    ("depthwise", "depthwise\nk×k", 3.1, 1.2, 0),
+    ("swish", "swish", 4.25, 0.75, 0),
+    ("se", "SE block", 5.0, 1.2, 1),
+    ("se", "×", 5.0, 0.4, 0),
+    ("project", "project\n1×1", 5.95, 1.0, 0),
+    ("skip", "+", 6.95, 0.4, 0),
+)
+
+
+def mbconv_picture(lit):
+    """EfficientNet's MBConv block as a small picture, with the part that a notebook is about in colour.
+
+    Args:
+        lit: names of the parts in colour, of "expand", "swish", "depthwise", "se", "project" and "skip".
+
+    Returns:
+        matplotlib Figure.
+    """
+    fig, ax = figure(size=(5.6, 1.9))
+    ax.set(xlim=(-0.35, 7.65), ylim=(-1.15, 1.75))
+    ax.set_axis_off()
+    grey = "#999999"
+    arrow = {"arrowstyle": "->", "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
+
+    def connect(points, part):
+        color = COLORS[0] if part in lit else grey
+        ax.plot(*zip(*points[:-1], strict=True), color=color, linewidth=1.2)
+        ax.annotate("", points[-1], points[-2], arrowprops=arrow | {"color": color})
+
+    connect([(-0.3, 0), (-0.3, 0), (7.6, 0)], "path")
+    connect([(-0.1, 0), (-0.1, -0.9), (6.95, -0.9), (6.95, -0.2)], "skip")
+    connect([(4.7, 0), (4.7, 0), (4.7, 0.75)], "se")
+    connect([(5.0, 0.75), (5.0, 0.75), (5.0, 0.2)], "se")
+    ax.text(3.1, -0.83, "skip connection", ha="center", va="bottom", fontsize=9, color="#555555")
+    for name, label, centre, width, row in BLOCK_PARTS:
+        on = name in lit
+        face = COLOR_OF.get(name, COLORS[0]) if on else "#eeeeee"
+        height = 0.4 if len(label) == 1 else 0.9
+        edge = "black" if on else grey
+        box = mpl.patches.FancyBboxPatch(
+            (centre - width / 2, 1.2 * row - height / 2), width, height,
+            boxstyle="round,pad=0,rounding_size=0.12", facecolor=face, edgecolor=edge, linewidth=1, zorder=3,
+        )  # fmt: skip
+        ax.add_patch(box)
+        color = "white" if on else "#555555"
+        ax.text(centre, 1.2 * row, label, ha="center", va="center", fontsize=9, color=color, zorder=4)
     return fig
 
 

@@ -15,7 +15,19 @@ import nbformat
 from markdown_it import MarkdownIt
 
 from tools import links as link_check
-from tools.notebooks import LONG, NOTEBOOKS, ROOT, definitions, module_of, number_of, read
+from tools.notebooks import (
+    COLLAPSED,
+    LONG,
+    MARK,
+    NOTEBOOKS,
+    ROOT,
+    committed_metadata,
+    definitions,
+    module_of,
+    number_of,
+    read,
+    tags,
+)  # fmt: skip
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("data/*.md"))]
 # Their links lead to pages that tools/site_pages.py makes; tools/site_check.py follows these.
@@ -93,8 +105,8 @@ def form(path):
     if stray := sorted(set(notebook.metadata) - {"kernelspec", "language_info", "accelerator"}):
         yield f"{name(path)}: metadata of an editor or a run: {', '.join(stray)}; {fix}"
     for place, cell in cells(path):
-        if stray := sorted(set(cell.metadata) - {"tags"}):
-            yield f"{place}: metadata of an editor or a run: {', '.join(stray)}; {fix}"
+        if cell.metadata != committed_metadata(tags(cell)):
+            yield f"{place}: metadata of an editor or a run: {', '.join(sorted(cell.metadata))}; {fix}"
         if found := MACHINE.search(json.dumps(cell)):
             yield f"{place}: a path of one machine, {found[0]}; print less, then {command(path)}"
     for count, (place, cell) in enumerate(code_cells(path), 1):
@@ -102,8 +114,10 @@ def form(path):
             yield f"{place}: not executed from top to bottom, expected {count}; {fix}"
         if any(output.output_type == "error" or output.get("name") == "stderr" for output in cell.outputs):
             yield f"{place}: an error or a warning among the outputs; correct the code, then {command(path)}"
-        if "NBVAL_CHECK_OUTPUT" in cell.source and not cell.outputs:
-            yield f"{place}: a marked cell without an output is never compared; print something, then {command(path)}"
+        if MARK in tags(cell) and not cell.outputs:
+            yield f"{place}: tagged {MARK} without an output to compare; print something, then {command(path)}"
+        if (COLLAPSED in tags(cell)) != cell.source.startswith("# @title "):
+            yield f"{place}: a collapsed cell has the tag {COLLAPSED} and the first line `# @title ...`; add the other"
     if not any(cell.get("outputs") for cell in notebook.cells):
         yield f"{name(path)}: no outputs; {fix}"
 

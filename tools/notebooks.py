@@ -15,6 +15,8 @@ NOTEBOOKS = sorted(ROOT.glob("notebooks/*_*.ipynb"))
 # committed copies are taken from the runs that wrote the records which the texts quote.
 LONG = ("07", "08", "09", "10", "11", "12")
 ARROW = "# -> "
+MARK = "nbval-check-output"  # the tag of a cell whose output nbval compares
+COLLAPSED = "hide-input"  # the tag of a cell whose code a reader need not see
 
 
 def number_of(path):
@@ -28,6 +30,18 @@ def read(path):
 
 def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def committed_metadata(tags):
+    """The metadata of a committed cell with these tags; a collapsed cell is collapsed in JupyterLab and Colab, too."""
+    metadata = {"tags": tags} if tags else {}
+    if COLLAPSED in tags:
+        metadata |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
+    return metadata
 
 
 def module_of(cell, root=ROOT):

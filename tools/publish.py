@@ -23,17 +23,28 @@ from PIL import Image
 
 from effnet_utils import run_notebook
 from effnet_utils.experiments.records import environment
-from tools.notebooks import LONG, NOTEBOOKS, ROOT, code_cells, number_of, read, with_package_code
+from tools import reading
+from tools.notebooks import (
+    LONG,
+    MARK,
+    NOTEBOOKS,
+    ROOT,
+    code_cells,
+    committed_metadata,
+    number_of,
+    read,
+    tags,
+    with_package_code,
+)  # fmt: skip
 
 COSTS = ROOT / "records" / "benchmarks" / "notebooks.json"
-MARK = "# NBVAL_CHECK_OUTPUT"
 KEPT_METADATA = ("kernelspec", "language_info", "accelerator")
 # What TensorFlow's and LiteRT's C++ code says at start-up whatever the log level, and a kernel started by a kernel.
 STARTUP = re.compile(
     r"^(WARNING: All log messages|[IWE]0000 |To enable the following|INFO: Created TensorFlow Lite|fully_quantize: |"
     r"\[IPKernelApp\] WARNING \| Kernel is running over TCP|\s*$)"
 )
-STATED = re.compile(r"^\| (Time|Memory) \| ([0-9.]+) (seconds|minutes?|GB)", re.MULTILINE)
+STATED = re.compile(r"^\| (Running|Memory) \| ([0-9.]+) (seconds|minutes?|GB)", re.MULTILINE)
 
 
 # --- The committed form -------------------------------------------------------------------------------------------
@@ -41,11 +52,11 @@ STATED = re.compile(r"^\| (Time|Memory) \| ([0-9.]+) (seconds|minutes?|GB)", re.
 
 def clean(notebook):
     """Drop injected parameters and the run's metadata, number the cells 1..n; raise for an error or stderr output."""
-    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in tags(cell)]
     notebook.metadata = {key: value for key, value in notebook.metadata.items() if key in KEPT_METADATA}
     notebook.metadata["language_info"] = {"name": "python"}
     for cell in notebook.cells:
-        cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags" and value}
+        cell.metadata = committed_metadata(tags(cell))
     for count, cell in enumerate(code_cells(notebook), 1):
         cell.execution_count = count
         cell.outputs = _joined([output for output in cell.outputs if not _is_startup_noise(output)])
@@ -85,10 +96,10 @@ def _joined(outputs):
 
 
 def marked_outputs(notebook):
-    """What the cells marked NBVAL_CHECK_OUTPUT print, by their source."""
+    """What the cells tagged nbval-check-output print, by their source."""
     found = {}
     for cell in code_cells(notebook):
-        if cell.source.startswith(MARK):
+        if MARK in tags(cell):
             texts = [output.get("text") or output.data["text/plain"] for output in cell.outputs]
             found[cell.source] = "".join(texts)
     return found
@@ -105,7 +116,7 @@ def store(notebook, name):
     kilobytes = target.stat().st_size / 1e3
     print(f"{name}: {kilobytes:.0f} kB, {len(after)} marked cells, {len(changed)} with a different output")
     for source in changed:
-        print("   ", source.split("\n")[1], before[source], "->", after[source])
+        print("   ", source.split("\n")[0], before[source], "->", after[source])
 
 
 # --- What a notebook costs ----------------------------------------------------------------------------------------
@@ -114,22 +125,25 @@ def store(notebook, name):
 def stated(notebook):
     """(seconds, gigabytes) that the first cell states."""
     found = {kind: (float(value), unit) for kind, value, unit in STATED.findall(notebook.cells[0].source)}
-    value, unit = found["Time"]
+    value, unit = found["Running"]
     seconds = value if unit == "seconds" else 60 * value
     gigabytes, _ = found["Memory"]
     return seconds, gigabytes
 
 
 def state(notebook, seconds, gigabytes):
-    """Write the measured figures into the first cell, unless what it states is within a fifth of them."""
+    """Write the measured figures into the first cell, unless what it states is within a fifth of them; and the reading
+    time, which is the same on every machine."""
     old_seconds, old_gigabytes = stated(notebook)
     for kind, old, new, text in (
-        ("Time", old_seconds, seconds, _duration(seconds)),
+        ("Running", old_seconds, seconds, _duration(seconds)),
         ("Memory", old_gigabytes, gigabytes, f"{gigabytes:.1f} GB"),
     ):
         if not 0.8 < new / old < 1.25:
             pattern = re.compile(rf"^\| {kind} \| [0-9.]+ \w+", re.MULTILINE)
             notebook.cells[0].source = pattern.sub(f"| {kind} | {text}", notebook.cells[0].source)
+    reading_time = reading.row(reading.measured(notebook))
+    notebook.cells[0].source = reading.READING.sub(reading_time, notebook.cells[0].source)
 
 
 def _duration(seconds):
@@ -176,7 +190,7 @@ def refresh(path):
     notebook = read(path)
     cells = code_cells(notebook)
     first_cells = cells[:3]
-    record_cells = [cell for cell in cells if "records" in cell.metadata.get("tags", [])]
+    record_cells = [cell for cell in cells if "records" in tags(cell)]
     small = nbformat.v4.new_notebook(metadata=notebook.metadata)
     small.cells = [nbformat.v4.new_code_cell(cell.source) for cell in first_cells + record_cells]
     executed = _run(small, path.name)

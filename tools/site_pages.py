@@ -48,8 +48,8 @@ def notebook_map():
         question = re.search(rf"\]\(notebooks/{path.name}\) \| (.*) \|$", readme, re.MULTILINE)[1]
         times = []
         for row, text in facts.items():
-            if row.startswith("Time"):
-                what = row.removeprefix("Time").removeprefix(", ")
+            if row.startswith(("Reading", "Running")):
+                what = row.removeprefix("Running").removeprefix(", ")
                 times.append(f"{what}: {text}" if what else text)
         rows.append([f"[{title}](notebooks/{path.name})", question, "; ".join(times)])
     return tables.table(["notebook", "what it answers", "time"], rows)

@@ -9,7 +9,7 @@ import nbformat
 import papermill
 import yaml
 
-from tools.notebooks import code_cells, read
+from tools.notebooks import MARK, code_cells, committed_metadata, read, tags
 
 HERE = Path(__file__).parent
 OVERRIDES = yaml.safe_load((HERE / "overrides.yaml").read_text(encoding="utf-8"))
@@ -20,7 +20,7 @@ def solutions(notebook):
     """(exercise cell's index, its checker's call, solution) for each exercise."""
     found = []
     for index, cell in enumerate(notebook.cells):
-        if "exercise" not in cell.metadata.get("tags", []):
+        if "exercise" not in tags(cell):
             continue
         answer = re.search(r"<details>.*?```python\n(.*?)```", notebook.cells[index + 1].source, re.DOTALL)
         assert answer, f"no folded solution follows the exercise: {cell.source[:60]}"
@@ -30,7 +30,7 @@ def solutions(notebook):
 
 def _expecting(source, printed):
     """A cell that nbval compares."""
-    cell = nbformat.v4.new_code_cell(f"# NBVAL_CHECK_OUTPUT\n{source}", execution_count=1)
+    cell = nbformat.v4.new_code_cell(source, execution_count=1, metadata=committed_metadata([MARK]))
     cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=printed)]
     return cell
 
@@ -57,7 +57,7 @@ def prepare(path, folder):
     notebook = read(target)
     for index, check, answer in reversed(solutions(notebook)):
         ask = "import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()):\n"
-        ask += f"    verdict = {check}\nprint(verdict)"
+        ask += f"    verdict = {check}\nprint(bool(verdict))"
         notebook.cells[index + 1 : index + 1] = [
             _expecting(ask, "False\n"),
             nbformat.v4.new_code_cell(answer),

@@ -63,7 +63,7 @@ def printed(text="1\n", name="stdout"):
 text = nbformat.v4.new_markdown_cell
 figure = nbformat.v4.new_output("display_data", data={"image/png": "AAAA"})
 failed = nbformat.v4.new_output("error", ename="ValueError", evalue="", traceback=[])
-unmarked = executed("# NBVAL_CHECK_OUTPUT\n1")
+unmarked = executed("1", tags=["nbval-check-output"])
 one = printed()
 
 # (check, a notebook or a page, what the check says)
@@ -75,7 +75,12 @@ MISTAKES = [
     (lint.form, notebook(executed("1", printed("/home/me/x"))), "cell 1 .*a path of one machine, /home/me/x"),
     (lint.form, notebook(executed("1", failed)), "an error or a warning among the outputs"),
     (lint.form, notebook(executed("1", printed("1" * 1_000_000))), "1.0 MB, at most 1 MB"),
-    (lint.form, notebook(unmarked, executed("1", one, count=2)), r"cell 1 \[1\]: a marked cell without an output"),
+    (
+        lint.form,
+        notebook(unmarked, executed("1", one, count=2)),
+        r"cell 1 \[1\]: tagged nbval-check-output without an output",
+    ),
+    (lint.form, notebook(executed("# @title Plot", one)), r"cell 1 \[1\]: a collapsed cell has the tag hide-input"),
     (lint.code, notebook(executed("# -> effnet_utils/blocks.py\nx()")), "nothing is defined below `# ->"),
     (lint.code, notebook(executed("# -> effnet_utils/blocks.py\ndef f(): pass")), "f is not in blocks.py; define it"),
     (lint.badges, notebook(text("# Title")), "cell 1: no title and badge for notebooks/98_some.ipynb"),

@@ -44,14 +44,16 @@ def test_the_package_code_is_copied_and_the_short_docstring_kept():
     assert notebooks.updated(updated, MODULE) == updated
 
 
+# The tags are kept and say what else there is.
+COLLAPSED = {"tags": ["hide-input", "nbval-check-output"], "scrolled": True}
 KERNEL = {"name": "python3", "display_name": "Python 3"}
 
 
 def notebook(*outputs):
     cells = [
         nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["injected-parameters"]}),
-        nbformat.v4.new_markdown_cell("# T\n| Time | 10 seconds |\n| Memory | 1.0 GB |", metadata={"editor": 1}),
-        nbformat.v4.new_code_cell("# NBVAL_CHECK_OUTPUT\nprint(1)", execution_count=7, outputs=list(outputs)),
+        nbformat.v4.new_markdown_cell("# T\n| Running | 10 seconds |\n| Memory | 1.0 GB |", metadata={"editor": 1}),
+        nbformat.v4.new_code_cell("print(1)", execution_count=7, outputs=list(outputs), metadata=COLLAPSED),
     ]
     return nbformat.v4.new_notebook(cells=cells, metadata={"papermill": {}, "kernelspec": KERNEL})
 
@@ -64,9 +66,10 @@ def test_what_tells_of_the_run_is_removed():
     noise = printed("WARNING: All log messages before absl\n", "stderr")
     cleaned = publish.clean(notebook(printed("1"), noise, printed("2")))
     assert set(cleaned.metadata) == {"kernelspec", "language_info"}
-    assert [cell.metadata for cell in cleaned.cells] == [{}, {}]
+    collapsed = {"tags": COLLAPSED["tags"], "jupyter": {"source_hidden": True}, "cellView": "form"}
+    assert [cell.metadata for cell in cleaned.cells] == [{}, collapsed]
     assert cleaned.cells[1].execution_count == 1
-    assert publish.marked_outputs(cleaned) == {"# NBVAL_CHECK_OUTPUT\nprint(1)": "12"}
+    assert publish.marked_outputs(cleaned) == {"print(1)": "12"}
 
 
 def test_an_error_is_not_stored():
@@ -88,4 +91,4 @@ def test_measured_time_and_memory_are_stated_unless_they_are_close():
     publish.state(measured, 11, 1.1)
     assert publish.stated(measured) == (10, 1.0)
     publish.state(measured, 95, 2.04)
-    assert measured.cells[0].source == "# T\n| Time | 1.5 minutes |\n| Memory | 2.0 GB |"
+    assert measured.cells[0].source == "# T\n| Running | 1.5 minutes |\n| Memory | 2.0 GB |"
