@@ -152,9 +152,9 @@ MISTAKES = {
             ("activation=activation", 'activation="relu"')
         ],
         "the channel weights were added to x instead of multiplied": [("layers.Multiply", "layers.Add")],
-        "x were multiplied by 1 + weight": [("([x, gate])", "([x, gate]) + x")],
+        "x were multiplied by 1 + weight": [("([x, channel_weights])", "([x, channel_weights]) + x")],
         "the result were the channel weights alone, without x": [
-            ('layers.Multiply(name=f"{name}excite")([x, gate])', "gate")
+            ('layers.Multiply(name=f"{name}excite")([x, channel_weights])', "channel_weights")
         ],
         "the mean were over the channels instead of over height and width": [
             ('layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}squeeze")(x)', "x.mean()"),
