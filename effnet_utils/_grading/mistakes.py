@@ -160,6 +160,21 @@ MISTAKES = {
             ('layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}squeeze")(x)', "x.mean()"),
             ("x.mean()", "keras.ops.mean(x, axis=-1, keepdims=True)"),
         ],
+        "the squeeze were missing: the two layers see every pixel": [
+            ('layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}squeeze")(x)', "x")
+        ],
+        "the channel weights had the shape (batch, channels); pass keepdims=True to the pooling layer": [
+            ("keepdims=True, ", ""),
+            ("layers.Conv2D(\n        squeeze_filters, 1,", "layers.Dense(squeeze_filters,"),
+            ("layers.Conv2D(\n        channels, 1,", "layers.Dense(channels,"),
+            ('layers.Multiply(name=f"{name}excite")([x, channel_weights])', "x * channel_weights"),
+        ],
+        "the two activations were swapped": [
+            ('activation="sigmoid"', "activation=last"),
+            ("activation=activation", 'activation="sigmoid"'),
+            ("activation=last", "activation=activation"),
+        ],
+        "the argument activation were ignored: it is always swish": [("activation=activation", 'activation="swish"')],
         "the squeeze took the maximum instead of the mean": [("GlobalAverage", "GlobalMax")],
         "the two layers had no bias": [("=CONV_INITIALIZER", "=CONV_INITIALIZER, use_bias=False")],
     },
