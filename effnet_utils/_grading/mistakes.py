@@ -174,6 +174,13 @@ MISTAKES = {
             ("activation=activation", 'activation="sigmoid"'),
             ("activation=last", "activation=activation"),
         ],
+        "the second layer had the activation of the first instead of a sigmoid": [('"sigmoid"', "activation")],
+        "squeeze_filters were taken for a ratio: it is the number of squeezed channels": [
+            ("squeeze_filters, 1", "max(1, channels // squeeze_filters), 1")
+        ],
+        "the second layer had squeeze_filters units: it needs as many as x has channels": [
+            ('channels, 1, activation="sigmoid"', 'squeeze_filters, 1, activation="sigmoid"')
+        ],
         "the argument activation were ignored: it is always swish": [("activation=activation", 'activation="swish"')],
         "the squeeze took the maximum instead of the mean": [("GlobalAverage", "GlobalMax")],
         "the two layers had no bias": [("=CONV_INITIALIZER", "=CONV_INITIALIZER, use_bias=False")],
