@@ -598,7 +598,7 @@ SKIPLESS = (
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"init": GLOROT}, "block1a_dwconv starts with standard deviation 0.08"),
+        ({"init": GLOROT}, "block1a_dwconv starts with standard deviation 0.0"),
         (
             {"init": GLOROT},
             "from Keras's default, Glorot uniform (DepthwiseConv2D needs depthwise_initializer); expected 0.471",
