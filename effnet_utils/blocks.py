@@ -56,14 +56,14 @@ def se_block(x, squeeze_filters, *, activation="swish", name="se_"):
     if squeeze_filters < 1:
         raise ValueError(f"squeeze_filters is {squeeze_filters}; it must be at least 1")
     channels = x.shape[-1]
-    gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}squeeze")(x)
-    gate = layers.Conv2D(
+    squeezed = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}squeeze")(x)
+    reduced = layers.Conv2D(
         squeeze_filters, 1, activation=activation, kernel_initializer=CONV_INITIALIZER, name=f"{name}reduce"
-    )(gate)
-    gate = layers.Conv2D(channels, 1, activation="sigmoid", kernel_initializer=CONV_INITIALIZER, name=f"{name}expand")(
-        gate
-    )
-    return layers.Multiply(name=f"{name}excite")([x, gate])
+    )(squeezed)
+    channel_weights = layers.Conv2D(
+        channels, 1, activation="sigmoid", kernel_initializer=CONV_INITIALIZER, name=f"{name}expand"
+    )(reduced)
+    return layers.Multiply(name=f"{name}excite")([x, channel_weights])
 
 
 def inverted_residual_block(x, filters, *, expand_ratio=6, kernel_size=3, strides=1, activation="relu6", name=""):

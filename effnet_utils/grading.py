@@ -12,6 +12,7 @@ does.
 import inspect
 import json
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -29,6 +30,7 @@ from effnet_utils._grading.mistakes import MISTAKES
 from effnet_utils.model import efficientnet
 
 PROGRESS = "progress.json"  # in the working folder, which is the notebook's
+COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")  # TensorFlow puts them into its messages
 CLOSE = 1e-4  # largest difference that counts as equal, as a fraction of the largest expected number (at least 0.01)
 
 
@@ -174,7 +176,7 @@ def _difference(expected, found, x):
 
 def _raised(error, function):
     """A sentence on an exception: its type and message, and the last line inside the reader's code."""
-    text = " ".join(str(error).split())
+    text = " ".join(COLOUR_CODES.sub("", str(error)).split())
     if len(text) > 300:
         text = f"{text[:300]} ..."
     code = getattr(inspect.unwrap(function), "__code__", None)

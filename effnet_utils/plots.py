@@ -136,7 +136,7 @@ def mbconv_picture(lit):
     arrow = {"arrowstyle": "->", "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
 
     def connect(points, part):
-        color = COLORS[0] if part in lit else grey
+        color = COLOR_OF.get(part, COLORS[0]) if part in lit else grey
         ax.plot(*zip(*points[:-1], strict=True), color=color, linewidth=1.2)
         ax.annotate("", points[-1], points[-2], arrowprops=arrow | {"color": color})
 

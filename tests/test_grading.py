@@ -323,7 +323,8 @@ WRONG = [
     ("conv_cost", lambda h, w, i, o, k, stride=1, groups=1: (
         k * k * i * o // groups, k * k * i * o // groups * (h // stride + h % stride) * (w // stride + w % stride)
     ), "the output size were n // s + n % s"),
-    ("conv_cost", lambda h, w, i, o, k, stride=1, groups=1: k * k * i * o // groups, "'int' object is not iterable"),
+    ("conv_cost", lambda h, w, i, o, k, stride=1, groups=1: k * k * i * o // groups,
+     "\n  results: expected two numbers (parameters, MACs), found int"),
     ("conv_cost", lambda h, w, i, o, k, stride=1, groups=1: (1, 2, 3),
      "number of results (expected: parameters, MACs): 3"),
     ("conv_cost", lambda h, w, i, o, k: (k * k * i * o, k * k * i * o * h * w), "unexpected keyword argument"),
@@ -333,6 +334,8 @@ WRONG = [
     ("round_filters", lambda f, w: round_filters(f, w) > f * w, "the answer to a question"),
     ("round_filters", lambda f, w: TABLE.get((f, w), max(8, int(f * w + 4) // 8 * 8)), "channels: expected"),
     ("round_filters", lambda f, w: float(round_filters(f, w)), "of type float"),
+    ("round_filters", lambda f, w: (n := int(f * w + 4) // 8 * 8) + 8 * (f * w > 1.1 * n),
+     "round_filters(8, 1.105)\n  channels: expected 8, found 16\nIt looks as if you compared filters * width with 1.1"),
     ("stochastic_depth", lambda b, rate, training, rng: (
         np.ones_like(b) * (rng.random((len(b), 1, 1, 1)) >= rate) / (1 - rate) if training else b
     ), "the mask alone"),
@@ -352,6 +355,12 @@ WRONG = [
     ("compound_coefficients", lambda phi, a=1.2, b=1.1, c=1.15: (2 ** (phi / 3),) * 3,
      "depth: expected 1.2, found 1.2599"),
     ("compound_coefficients", lambda phi: compound_coefficients(phi), "compound_coefficients(phi, alpha=1.2"),
+    ("compound_coefficients", lambda phi, a=1.2, b=1.1, c=1.15: (a, b, c),
+     "the first is\n  compound_coefficients(0)\n"),
+    ("compound_coefficients", lambda phi, a=1.2, b=1.1, c=1.15: {"depth": a**phi, "width": b**phi},
+     "\n  results: expected three numbers (depth, width, resolution), found dict"),
+    ("compound_coefficients", lambda phi, a=1.2, b=1.1, c=1.15: (a**phi, b**phi, int(224 * c**phi + 0.5)),
+     "It looks as if you returned the resolution in whole pixels"),
     ("se_block", lambda x, n: se_by_ops(x, 6 * n), "too many by the expansion ratio"),
     ("se_block", lambda x, n: x + se_by_ops(x, n), "x were multiplied by 1 + weight"),
     ("se_block", lambda x, n: se_by_ops(x, max(1, x.shape[-1] // 4)), "a quarter of the channels of x"),

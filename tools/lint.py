@@ -40,6 +40,7 @@ CODE = [
 ]
 # Codespell's form: wrong->right, one a line.
 WORDS = ROOT / "tools" / "words.txt"
+LESSON_WORDS = ROOT / "tools" / "words_lessons.txt"  # the field's words for ours, where the network is taught
 PEOPLE = "Borad"  # names that codespell takes for mistakes
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 FORMULA = re.compile(r"\$\$.*?\$\$|\$[^$\n]+\$", re.DOTALL)
@@ -240,14 +241,14 @@ def prose(path):
                     yield place, each.content
 
 
-def spelling(*paths):
-    """No word for which codespell's dictionaries or tools/words.txt have a better one."""
+def spelling(*paths, words=WORDS):
+    """No word for which codespell's dictionaries or ``words`` have a better one."""
     texts = [each for path in paths for each in prose(path)]
     # Addresses and names of things in code, which Markdown does not mark in a docstring.
     in_code = re.compile(r"\S*[\w)]?[_/@=(){}<>\\]\S*\w\S*|\S*\w[.]\w\S*")
     lines = [in_code.sub(" ", text).replace("\n", " ") for _, text in texts]
     command = [sys.executable, "-m", "codespell_lib", "--stdin-single-line", "--ignore-words-list", PEOPLE.lower()]
-    command += ["--builtin", "clear,rare", "--dictionary", "-", "--dictionary", str(WORDS), "-"]
+    command += ["--builtin", "clear,rare", "--dictionary", "-", "--dictionary", str(words), "-"]
     done = subprocess.run(command, input="\n".join(lines), capture_output=True, encoding="utf-8")
     if done.stderr:
         raise RuntimeError(f"codespell: {done.stderr}")
@@ -263,6 +264,7 @@ CHECKS = {
     pictures: PAGES + NOTEBOOKS,
     links: PAGES + NOTEBOOKS,
 }
+LESSONS = [path for path in NOTEBOOKS if number_of(path) in ("02",)]
 SPELT = PAGES + SITE_PAGES + NOTEBOOKS + CODE
 
 
@@ -272,6 +274,7 @@ def problems():
         for path in paths:
             yield from check(path)
     yield from spelling(*SPELT)
+    yield from spelling(*LESSONS, words=LESSON_WORDS)
 
 
 def main():

@@ -45,11 +45,16 @@ def committed_metadata(tags):
 
 
 def module_of(cell, root=ROOT):
-    """The path of the module that a cell's first line names (``# -> effnet_utils/blocks.py``), or None."""
-    first_line = cell.source.split("\n", 1)[0]
-    if not first_line.startswith(ARROW):
-        return None
-    return root / first_line.removeprefix(ARROW).strip()
+    """The path of the module that a cell's first line names (``# -> effnet_utils/blocks.py``), or None.
+
+    In a collapsed cell it is the line after the title.
+    """
+    for line in cell.source.split("\n")[:2]:
+        if line.startswith(ARROW):
+            return root / line.removeprefix(ARROW).strip()
+        if not line.startswith("# @title "):
+            return None
+    return None
 
 
 def definitions(source):

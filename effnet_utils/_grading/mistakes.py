@@ -62,46 +62,54 @@ MISTAKES = {
         ],
     },
     "round_filters": {
-        "the 10 % rule were missing: this is the nearest multiple of 8": [("rounded < 0.9 * scaled", "False")],
-        "every number were rounded up; 8 is added only where the result is more than 10 % below filters * width": [
-            ("0.9 * scaled", "scaled")
+        "you left out the 10 % rule: this is the nearest multiple of 8, at least 8": [
+            ("rounded < 0.9 * scaled", "False")
         ],
-        "every number were rounded down": [("scaled + 4", "scaled"), ("rounded < 0.9 * scaled", "False")],
-        "numbers were rounded down before the 10 % rule, instead of to the nearest": [("scaled + 4", "scaled")],
-        "the 10 % rule and the minimum of 8 were missing": [
+        "you left out the 10 % rule: this is the nearest multiple of 8, even where that is 0": [
             ("max(8, int(scaled + 4) // 8 * 8)", "int(scaled + 4) // 8 * 8"),
             ("rounded < 0.9 * scaled", "False"),
         ],
-        "halves were rounded to the even neighbour, as Python's round does": [
+        "you rounded every number up; 8 is added only where the result is more than 10 % below filters * width": [
+            ("0.9 * scaled", "scaled")
+        ],
+        "you rounded every number down": [("scaled + 4", "scaled"), ("rounded < 0.9 * scaled", "False")],
+        "you rounded down before the 10 % rule, instead of to the nearest multiple of 8": [("scaled + 4", "scaled")],
+        "you rounded halves to the even neighbour, as Python's round does": [
             ("int(scaled + 4) // 8 * 8", "round(scaled / 8) * 8")
         ],
-        "the 10 % rule compared with filters instead of filters * width": [("0.9 * scaled", "0.9 * filters")],
-        "the result were not made a multiple of 8": [("return rounded", "return int(scaled)")],
-        "the result were the answer to a question (more than filters * width?), not a number of channels": [
+        "you compared with filters in the 10 % rule, instead of filters * width": [("0.9 * scaled", "0.9 * filters")],
+        "you compared filters * width with 1.1 times the result; compare the result with 0.9 * filters * width": [
+            ("rounded < 0.9 * scaled", "scaled > 1.1 * rounded")
+        ],
+        "you did not make the result a multiple of 8": [("return rounded", "return int(scaled)")],
+        "you returned the answer to a question (more than filters * width?), not a number of channels": [
             ("return rounded", "return rounded > scaled")
         ],
     },
     "round_repeats": {
-        "this were rounded to the nearest number instead of up": [("math.ceil", "round")],
-        "this were rounded to the nearest number, at least 1, instead of up": [("math.ceil(", "max(1, 0.5 + ")],
-        "this were rounded down instead of up": [("math.ceil", "math.floor")],
-        "this were rounded down, at least 1, instead of up": [("math.ceil(", "max(1, ")],
-        "1 were added to the number rounded down, also where nothing was cut off": [("math.ceil(", "(1 + ")],
-        "the result were not an int; np.ceil, for one, returns a float": [("int(", "float(")],
-        "the depth were rounded up before it is multiplied": [("depth * repeats", "depth) * math.ceil(repeats")],
+        "you rounded to the nearest number instead of up": [("math.ceil", "round")],
+        "you rounded to the nearest number, at least 1, instead of up": [("math.ceil(", "max(1, 0.5 + ")],
+        "you rounded down instead of up": [("math.ceil", "math.floor")],
+        "you rounded down, at least 1, instead of up": [("math.ceil(", "max(1, ")],
+        "you rounded down and added 1, also where nothing was cut off": [("math.ceil(", "(1 + ")],
+        "you did not return an int; np.ceil, for one, returns a float": [("int(", "float(")],
+        "you rounded the depth up before multiplying": [("depth * repeats", "depth) * math.ceil(repeats")],
     },
     "compound_coefficients": {
-        "the order were width, depth, resolution; expected: depth, width, resolution": [
+        "you returned width, depth, resolution; expected: depth, width, resolution": [
             (COMPOUND, "beta**phi, alpha**phi, gamma**phi")
         ],
-        "the exponent phi were missing": [(COMPOUND, "alpha, beta, gamma")],
-        "phi were a factor instead of the exponent": [(COMPOUND, "alpha * phi, beta * phi, gamma * phi")],
-        "phi were the base instead of the exponent": [(COMPOUND, "phi**alpha, phi**beta, phi**gamma")],
-        "width and resolution were squared: the squares belong to the MACs": [
+        "you left out the exponent phi": [(COMPOUND, "alpha, beta, gamma")],
+        "you multiplied by phi; it is the exponent": [(COMPOUND, "alpha * phi, beta * phi, gamma * phi")],
+        "you made phi the base; it is the exponent": [(COMPOUND, "phi**alpha, phi**beta, phi**gamma")],
+        "you squared the width and the resolution; the squares belong to the MACs": [
             (COMPOUND, "alpha**phi, beta ** (2 * phi), gamma ** (2 * phi)")
         ],
-        "the given alpha, beta and gamma were ignored": [(COMPOUND, "1.2**phi, 1.1**phi, 1.15**phi")],
-        "the third result were a resolution in pixels instead of a multiplier": [("gamma**phi", "224 * gamma**phi")],
+        "you ignored the given alpha, beta and gamma": [(COMPOUND, "1.2**phi, 1.1**phi, 1.15**phi")],
+        "you returned the resolution in pixels; expected: a multiplier": [("gamma**phi", "224 * gamma**phi")],
+        "you returned the resolution in whole pixels; expected: a multiplier": [
+            ("gamma**phi", "round(224 * gamma**phi)")
+        ],
     },
     "one_cycle": {
         "the learning rate started at 0; expected: a tenth of the peak": [("0.1 + 0.9 *", "")],
@@ -152,14 +160,36 @@ MISTAKES = {
             ("activation=activation", 'activation="relu"')
         ],
         "the channel weights were added to x instead of multiplied": [("layers.Multiply", "layers.Add")],
-        "x were multiplied by 1 + weight": [("([x, gate])", "([x, gate]) + x")],
+        "x were multiplied by 1 + weight": [("([x, channel_weights])", "([x, channel_weights]) + x")],
         "the result were the channel weights alone, without x": [
-            ('layers.Multiply(name=f"{name}excite")([x, gate])', "gate")
+            ('layers.Multiply(name=f"{name}excite")([x, channel_weights])', "channel_weights")
         ],
         "the mean were over the channels instead of over height and width": [
             ('layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}squeeze")(x)', "x.mean()"),
             ("x.mean()", "keras.ops.mean(x, axis=-1, keepdims=True)"),
         ],
+        "the squeeze were missing: the two layers see every pixel": [
+            ('layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}squeeze")(x)', "x")
+        ],
+        "the channel weights had the shape (batch, channels); pass keepdims=True to the pooling layer": [
+            ("keepdims=True, ", ""),
+            ("layers.Conv2D(\n        squeeze_filters, 1,", "layers.Dense(squeeze_filters,"),
+            ("layers.Conv2D(\n        channels, 1,", "layers.Dense(channels,"),
+            ('layers.Multiply(name=f"{name}excite")([x, channel_weights])', "x * channel_weights"),
+        ],
+        "the two activations were swapped": [
+            ('activation="sigmoid"', "activation=last"),
+            ("activation=activation", 'activation="sigmoid"'),
+            ("activation=last", "activation=activation"),
+        ],
+        "the second layer had the activation of the first instead of a sigmoid": [('"sigmoid"', "activation")],
+        "squeeze_filters were taken for a ratio: it is the number of squeezed channels": [
+            ("squeeze_filters, 1", "max(1, channels // squeeze_filters), 1")
+        ],
+        "the second layer had squeeze_filters units: it needs as many as x has channels": [
+            ('channels, 1, activation="sigmoid"', 'squeeze_filters, 1, activation="sigmoid"')
+        ],
+        "the argument activation were ignored: it is always swish": [("activation=activation", 'activation="swish"')],
         "the squeeze took the maximum instead of the mean": [("GlobalAverage", "GlobalMax")],
         "the two layers had no bias": [("=CONV_INITIALIZER", "=CONV_INITIALIZER, use_bias=False")],
     },

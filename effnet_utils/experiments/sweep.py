@@ -90,16 +90,18 @@ def run_sweep(grid, output_dir, workers=0, ray=""):
     from rich.live import Live
 
     notebook, runs = read_grid(grid)
+    axes, _, _ = _parts(grid)
+    groups = _without_seeds(axes, runs)
     with RunFolder(output_dir, "sweep") as folder:
         out = folder.path
         waiting = {name: (notebook, values) for name, values in runs.items() if read_run(out / name) is None}
         print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them done before", flush=True)
         failed = {}
-        with Live(_table(out, runs, failed), refresh_per_second=1) as live:
+        with Live(_table(out, groups, failed), refresh_per_second=1) as live:
             for name, record, line in run_many(waiting, out, workers, ray):
                 if record is None:
                     failed[name] = f"{line} ({out / name / LOG})"
-                live.update(_table(out, runs, failed))
+                live.update(_table(out, groups, failed))
     return failed
 
 
@@ -138,12 +140,12 @@ def read_run(folder):
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def _table(out, runs, failed):
-    """Of each combination but for the seed: runs done, seconds of training, accuracy and its range."""
+def _table(out, groups, failed):
+    """Of each group of runs that ``_without_seeds`` found: runs done, seconds of training, accuracy and its range."""
     from rich.table import Table
 
     table = Table("run", "done", "failed", "training (s)", "accuracy", "lowest to highest")
-    for title, names in _without_seeds(runs).items():
+    for title, names in groups.items():
         records = [record for name in names if (record := read_run(out / name))]
         seconds = [record["seconds"].get("train", sum(record["seconds"].values())) for record in records]
         accuracies = [_accuracy(record) for record in records]
@@ -156,22 +158,15 @@ def _table(out, runs, failed):
     return table
 
 
-def _without_seeds(runs):
+def _without_seeds(axes, runs):
     """{title: names of the runs that differ in nothing but the seed}."""
-    values = {}
-    for run in runs.values():
-        for parameter, value in run.items():
-            values.setdefault(parameter, set()).add(value)
-    varied = [parameter for parameter, found in values.items() if len(found) > 1 and parameter != "seed"]
     groups = {}
     for name, run in runs.items():
-        title = ", ".join(f"{parameter} {run[parameter]}" for parameter in varied)
+        title = ", ".join(f"{axis} {run[axis]}" for axis in axes if axis != "seed")
         groups.setdefault(title or "all", []).append(name)
     return groups
 
 
 def _accuracy(record):
-    for kind in ("test_accuracy", "validation_accuracy"):
-        if kind in record["results"]:
-            return record["results"][kind]
-    return None
+    results = record["results"]
+    return results.get("test_accuracy", results.get("validation_accuracy"))
