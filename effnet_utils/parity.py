@@ -1,6 +1,7 @@
 """Numerical parity: are two models the same function? Their feature maps are compared block by block.
 
-``randomise`` gives the weights values under which a mistake shows.
+``randomise`` gives the weights values under which a mistake shows. ``verify`` tries seven checks, ``compare`` among
+them.
 
 The models need the layers' names of ``efficientnet`` and ``keras.applications``: ``stem_...``, ``block1a_...``,
 ``top_...``::
@@ -10,11 +11,16 @@ The models need the layers' names of ``efficientnet`` and ``keras.applications``
     print(compare(ours, theirs, images))
 """
 
+import math
 import re
+from collections import Counter
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import keras
 import numpy as np
+
+from effnet_utils.scaling import count_macs
 
 CLOSE = 1e-5  # largest difference that counts as close, in standard deviations of the feature map
 
@@ -178,3 +184,169 @@ def _in_order(names):
     """Stem, blocks by number and letter, head, output; also where only one of the models has a block."""
     last = {"stem": -1, "head": 1e3, "output": 1e4}
     return sorted(names, key=lambda name: (last[name] if name in last else int(name[5:-1]), name))
+
+
+# --- Initialisation -----------------------------------------------------------------------------------------------
+
+
+def weights_by_key(model):
+    """The weights by what they are, the same for equivalent models whatever their layers' names.
+
+    Args:
+        model: ``keras.Model``.
+
+    Returns:
+        dict {(role, shape without axes of size 1, number among those alike): weight}; the role is "kernel", "bias",
+        "gamma" and so on.
+    """
+    count = Counter()
+    found = {}
+    for weight in model.weights:
+        role = "kernel" if "kernel" in weight.name else weight.name
+        kind = (role, tuple(size for size in weight.shape if size != 1))
+        found[*kind, count[kind]] = weight
+        count[kind] += 1
+    return found
+
+
+@dataclass(frozen=True)
+class InitialValues:
+    """A weight of two new models: the standard deviation of a kernel, the mean of any other weight."""
+
+    path: str
+    shape: tuple
+    found: float
+    expected: float
+    differs: bool
+
+
+def compare_initialisation(model, reference):
+    """Compare how the weights of two new models start.
+
+    Kernels start with random values: their standard deviations may differ by chance, 2 % or five standard errors. All
+    other weights start with constants, which must be equal.
+
+    Args:
+        model, reference: ``keras.Model``, neither trained nor given other weights. Weights are matched by
+            ``weights_by_key``; those without a partner are left out.
+
+    Returns:
+        list of InitialValues, in the reference's order and with its names.
+    """
+    partners = weights_by_key(model)
+    rows = []
+    for key, weight in weights_by_key(reference).items():
+        if key not in partners:
+            continue
+        kernel = key[0] == "kernel"
+        statistic = np.std if kernel else np.mean
+        found, expected = (float(statistic(keras.ops.convert_to_numpy(each))) for each in (partners[key], weight))
+        tolerance = max(0.02, 5 / math.sqrt(math.prod(weight.shape))) if kernel else 0
+        differs = not abs(found - expected) <= tolerance * abs(expected)
+        rows.append(InitialValues(weight.path, tuple(weight.shape), found, expected, differs))
+    return rows
+
+
+# --- Seven checks ---------------------------------------------------------------------------------------------------
+
+
+def verify(build, build_reference, size=(64, 64), odd_size=(75, 50)):
+    """Seven checks, the cheapest first, whether two functions build the same network.
+
+    Args:
+        build, build_reference: functions of an image size (height, width); each call returns a new functional
+            ``keras.Model`` with the layers' names of ``efficientnet``.
+        size: image size for all checks but one.
+        odd_size: image size for the check "odd sizes".
+
+    Returns:
+        dict {check: the first thing that differs, "" where nothing does}. Checks: "names and shapes" of the weights,
+        and their order; "parameters", trainable ones; "MACs"; "feature maps" in inference, with random weights, equal
+        to the last bit; "training mode": drop rates of Dropout layers, output and BatchNormalization's moving
+        statistics; "odd sizes": feature maps again; "initialisation". Where weights do not fit, that is what differs.
+    """
+    model = build(size)
+    reference = build_reference(size)
+    initialisation = _initialisation(model, reference)  # before other checks change the weights
+    return {
+        "names and shapes": _names_and_shapes(model, reference),
+        "parameters": _difference(*(_parameters(each) for each in (model, reference))),
+        "MACs": _difference(*(count_macs(each) for each in (model, reference))),
+        "feature maps": _maps(model, reference),
+        "training mode": _training_mode(model, reference),
+        "odd sizes": _maps(build(odd_size), build_reference(odd_size)),
+        "initialisation": initialisation,
+    }
+
+
+def _difference(found, expected):
+    return "" if found == expected else f"{found:,} for {expected:,}"
+
+
+def _parameters(model):
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+
+def _names_and_shapes(model, reference):
+    lists = []
+    for each in (model, reference):
+        layers = _layers_with_weights(each).values()
+        lists.append([f"{weight.path} {tuple(weight.shape)}" for layer in layers for weight in layer.weights])
+    for found, expected in zip_longest(*lists):
+        if found != expected:
+            return f"{found} for {expected}"
+    return ""
+
+
+def _pixels(model):
+    return np.random.default_rng(1).integers(0, 256, (2, *model.input_shape[1:]), dtype=np.uint8)
+
+
+def _same_random_weights(model, reference):
+    """Give both the same random weights. Returns why that is not possible, or ""."""
+    randomise(reference)
+    try:
+        copy_weights(reference, model)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _maps(model, reference):
+    if trouble := _same_random_weights(model, reference):
+        return trouble
+    for row in compare(reference, model, _pixels(model)).rows:
+        if not row.exact:
+            return f"{row.name}: {row.note or f'differs by {row.max_difference:.1g}'}"
+    return ""
+
+
+def _training_mode(model, reference):
+    found, expected = ({layer.name: round(layer.rate, 12) for layer in _dropouts(each)} for each in (model, reference))
+    for name in expected | found:
+        if found.get(name) != expected.get(name):
+            return f"{name}: {found.get(name)} for {expected.get(name)}"
+    if trouble := _same_random_weights(model, reference):
+        return trouble
+    results = []
+    for each in (model, reference):
+        for layer in _dropouts(each):
+            layer.rate = 0  # each model would draw its own
+        values = {"output": each(_pixels(each), training=True)}
+        values |= {weight.path: weight for weight in each.non_trainable_weights if weight.name.startswith("moving_")}
+        results.append({name: keras.ops.convert_to_numpy(value) for name, value in values.items()})
+    for name, expected in results[1].items():
+        if not np.array_equal(results[0][name], expected):
+            return f"{name} differs by {np.abs(results[0][name] - expected).max():.1g}"
+    return ""
+
+
+def _dropouts(model):
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+
+
+def _initialisation(model, reference):
+    for row in compare_initialisation(model, reference):
+        if row.differs:
+            return f"{row.path}: {row.found:.2f} for {row.expected:.2f}"
+    return ""

@@ -607,14 +607,15 @@ SKIPLESS = (
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"init": GLOROT}, "block1a_dwconv starts with 0.08"),
+        ({"init": GLOROT}, "block1a_dwconv starts with standard deviation 0.0"),
         (
             {"init": GLOROT},
             "from Keras's default, Glorot uniform (DepthwiseConv2D needs depthwise_initializer); expected 0.471",
         ),
         (
             {"top": GLOROT()},
-            "standard deviations of 1 kernels differ; the first of each kind:\n    predictions starts with 0.030",
+            "initial values of 1 weights differ; the first of each kind:\n"
+            "    predictions starts with standard deviation 0.030",
         ),
         ({"skips": False}, SKIPLESS),
         ({"block": no_skip_in_4b}, "is that of block4b: it looks as if its skip connection were missing"),

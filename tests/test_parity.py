@@ -5,14 +5,15 @@ The fast tests use a network of two stages, for which keras.applications has a b
 
 import json
 from dataclasses import asdict, replace
-from functools import cache
+from functools import partial
+from unittest import mock
 
 import keras
 import numpy as np
 import pytest
 from keras.src.applications.efficientnet import EfficientNet as KerasEfficientNet
 
-from effnet_utils import B0_BLOCKS, efficientnet, parity
+from effnet_utils import B0_BLOCKS, blocks, efficientnet, parity
 from tools import proof
 
 RECORD = json.loads(proof.RECORD.read_text())
@@ -20,13 +21,18 @@ STAGES = (B0_BLOCKS[0], replace(B0_BLOCKS[2], num_repeat=2, input_filters=16))
 SIZE = (33, 33)
 
 
-def small(**arguments):
+NOTHING = dict.fromkeys(
+    ("names and shapes", "parameters", "MACs", "feature maps", "training mode", "odd sizes", "initialisation"), ""
+)
+
+
+def small(size=SIZE, **arguments):
     return efficientnet(
-        "b0", **{"blocks": STAGES, "input_shape": (*SIZE, 3), "classes": 10, "classifier_activation": None, **arguments}
+        "b0", **{"blocks": STAGES, "input_shape": (*size, 3), "classes": 10, "classifier_activation": None, **arguments}
     )
 
 
-def small_reference():
+def small_reference(size=SIZE):
     """keras.applications' network of the same two stages."""
     stages = []
     for stage in STAGES:
@@ -36,7 +42,7 @@ def small_reference():
         values["filters_out"] = values.pop("output_filters")
         stages.append(values)
     return KerasEfficientNet(
-        1.0, 1.0, SIZE[0], blocks_args=stages, weights=None, input_shape=(*SIZE, 3), classes=10,
+        1.0, 1.0, size[0], blocks_args=stages, weights=None, input_shape=(*size, 3), classes=10,
         classifier_activation=None,
     )  # fmt: skip
 
@@ -45,24 +51,63 @@ def small_reference():
 
 
 def test_equals_the_reference_in_small():
-    ours = small()
-    theirs = small_reference()
-    assert proof.noticed(ours, theirs) == dict.fromkeys(proof.CHECKS, "")
-    assert proof.parity(ours, theirs)["max_difference"] == 0
+    assert parity.verify(small, small_reference) == NOTHING
+    assert proof.parity(small(), small_reference())["max_difference"] == 0
+
+
+def default_initialiser(size):
+    with mock.patch.object(blocks, "CONV_INITIALIZER", "glorot_uniform"):
+        return small(size)
+
+
+def stem_with_gammas_of_zero(size):
+    model = small(size)
+    gamma = model.get_layer("stem_bn").gamma
+    gamma.assign(0 * gamma)
+    return model
+
+
+def padded_for_even_sizes(size):
+    """One pixel to the right and below, whatever the size: what keras.applications does for an open size."""
+    with mock.patch.object(keras.layers, "Conv2D", proof.padded(keras.layers.Conv2D, ((0, 1), (0, 1)))):
+        return small(size)
 
 
 @pytest.mark.parametrize(
-    ("mistake", "check"),
+    ("build", "said"),
     [
-        ({"activation": "relu"}, "settings"),
-        ({"drop_connect_rate": 0.3}, "drop rates"),
-        ({"se_ratio": 0.125}, "parameter count"),
-        ({"layout": (1, 1, 2)}, "fresh weights, 1e-5"),
-        ({"bn_epsilon": 1e-5}, "random weights, exact"),
+        (partial(small, drop_connect_rate=0.3), {"training mode": "block2b_drop: 0.2 for 0.133333333333"}),
+        (partial(small, bn_momentum=0.9), {"training mode": "stem_bn/moving_mean differs by "}),
+        (
+            partial(small, layout=(1, 2, 2)),
+            {
+                "MACs": " for ",
+                "feature maps": "stem: shape ",
+                "training mode": "output differs by ",
+                "odd sizes": "stem: shape ",
+            },
+        ),
+        (padded_for_even_sizes, {"odd sizes": "stem: shape (2, 18, 17, 32) in the first model, (2, 17, 16, 32) in"}),
+        (default_initialiser, {"initialisation": "block1a_dwconv/kernel: 0.0"}),
+        (stem_with_gammas_of_zero, {"initialisation": "stem_bn/gamma: 0.00 for 1.00"}),
+        (
+            partial(small, se_ratio=0.125),
+            {
+                "names and shapes": "block1a_se_reduce/kernel (1, 1, 32, 4) for block1a_se_reduce/kernel (1, 1, 32, 8)",
+                "parameters": " for ",
+                "MACs": " for ",
+                "feature maps": "layer 'block1a_se_reduce' has weights of shapes ",
+                "training mode": "layer 'block1a_se_reduce' has weights of shapes ",
+                "odd sizes": "layer 'block1a_se_reduce' has weights of shapes ",
+            },
+        ),
     ],
 )
-def test_a_mistake_is_noticed_in_small(mistake, check):
-    assert proof.CHECKS[check](small(**mistake), small_reference())
+def test_a_mistake_is_noticed_in_small(build, said):
+    found = parity.verify(build, small_reference, (32, 32), (35, 33))
+    assert [check for check in NOTHING if found[check]] == list(said)
+    for check, text in said.items():
+        assert text in found[check]
 
 
 # --- B0..B7 ---------------------------------------------------------------------------------------------------------
@@ -71,10 +116,10 @@ def test_a_mistake_is_noticed_in_small(mistake, check):
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", proof.PUBLISHED)
 def test_equals_the_reference(variant):
-    """Counts, names, order, shapes, settings, drop rates, then every feature map and the logits: nothing differs."""
+    """All seven checks, then every feature map and the logits at another size: nothing differs."""
+    assert parity.verify(partial(proof.ours, variant), partial(proof.reference, variant)) == NOTHING
     ours = proof.ours(variant)
     theirs = proof.reference(variant)
-    assert proof.noticed(ours, theirs) == dict.fromkeys(proof.CHECKS, "")
     assert ours.count_params() == theirs.count_params() - 7  # the reference's Normalization layer
     assert theirs.get_layer("predictions").output.shape == ours.output.shape
     measured = proof.parity(ours, theirs)
@@ -116,14 +161,12 @@ def test_prediction_equals_the_reference():
 
 # --- Mutation tests -------------------------------------------------------------------------------------------------
 
-reference = cache(proof.reference)
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", proof.MUTANTS)
 def test_a_mistake_is_noticed(name):
-    found = proof.noticed(proof.mutant(name), reference(proof.MUTANTS[name][0]))
-    assert any(found.values()), "no check notices this mistake"
+    found = proof.noticed(name)
+    assert any(found[check] for check in NOTHING), "no check notices this mistake"
     # Not the words: they hold figures whose last digit may be another machine's.
     assert [bool(said) for said in found.values()] == [bool(said) for said in RECORD["teeth"][name].values()]
 
@@ -131,7 +174,7 @@ def test_a_mistake_is_noticed(name):
 def test_the_record_is_of_these_variants_mutants_and_checks():
     assert list(RECORD["parity"]) == proof.PUBLISHED
     assert list(RECORD["teeth"]) == list(proof.MUTANTS)
-    assert all(list(row) == list(proof.CHECKS) for row in RECORD["teeth"].values())
+    assert all(list(row) == [*NOTHING, proof.USUAL] for row in RECORD["teeth"].values())
 
 
 # --- compare, copy_weights, randomise -------------------------------------------------------------------------------
@@ -222,3 +265,27 @@ def test_randomise_leaves_nothing_at_its_start_and_repeats():
     first = model.get_weights()
     parity.randomise(model, seed=3)
     assert all(np.array_equal(a, b) for a, b in zip(first, model.get_weights(), strict=True))
+
+
+# --- compare_initialisation -----------------------------------------------------------------------------------------
+
+
+def test_initial_values_of_all_weights_are_compared():
+    theirs = small_reference()
+    found = parity.compare_initialisation(small(), theirs)
+    assert {row.path for row in found} == {w.path for w in theirs.weights if not w.path.startswith("normalization")}
+    assert not any(row.differs for row in found)
+    row = next(row for row in found if row.path == "block1a_dwconv/kernel")
+    assert row.shape == (3, 3, 32, 1) and row.expected == pytest.approx((2 / 9) ** 0.5, rel=0.2)
+
+
+def test_initial_values_do_not_need_the_names():
+    def plain(initializer):
+        inputs = keras.Input((8, 8, 3))
+        return keras.Model(inputs, keras.layers.Conv2D(64, 3, kernel_initializer=initializer)(inputs))
+
+    assert not any(row.differs for row in parity.compare_initialisation(plain("he_normal"), plain("he_normal")))
+    kernel, bias = parity.compare_initialisation(plain("glorot_uniform"), plain("he_normal"))
+    assert kernel.differs and not bias.differs
+    assert kernel.found == pytest.approx((2 / (67 * 9)) ** 0.5, rel=0.1)
+    assert parity.compare_initialisation(plain("zeros"), plain("he_normal"))[0].differs

@@ -2,7 +2,6 @@
 
 import math
 import zlib
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +13,7 @@ import numpy as np
 from effnet_utils import blocks, scaling
 from effnet_utils.blocks import BlockArgs
 from effnet_utils.model import efficientnet
-from effnet_utils.parity import DRAWS
+from effnet_utils.parity import DRAWS, weights_by_key
 
 ERRORS = 5  # standard errors by which a random number may differ from what is expected
 
@@ -246,18 +245,6 @@ def _stochastic_depth_cases():
 
 
 # --- Calls of functions that build layers ---------------------------------------------------------------------------
-
-
-def weights_by_key(model):
-    """{(role, shape without axes of size 1, number among those alike): weight}, the same for equivalent models."""
-    count = Counter()
-    found = {}
-    for weight in model.weights:
-        role = "kernel" if "kernel" in weight.name else weight.name
-        kind = (role, tuple(size for size in weight.shape if size != 1))
-        found[*kind, count[kind]] = weight
-        count[kind] += 1
-    return found
 
 
 def fill(model, seed):

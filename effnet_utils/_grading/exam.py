@@ -6,9 +6,9 @@ import keras
 import numpy as np
 
 from effnet_utils import scaling
-from effnet_utils._grading.cases import ERRORS, array, count, fill, weights_by_key
+from effnet_utils._grading.cases import array, count, fill
 from effnet_utils.model import IMAGENET_MEAN, IMAGENET_VARIANCE
-from effnet_utils.parity import map_outputs
+from effnet_utils.parity import compare_initialisation, map_outputs
 
 CLOSE = 1e-4  # largest difference of two feature maps that counts as equal, in standard deviations of the map
 B0_PARAMETERS = {
@@ -46,30 +46,30 @@ def _b0_counts(model, reference):
 
 
 def _b0_initialisation(model, reference):
-    """Standard deviations of the new kernels against those that the reference's initialisers draw from."""
-    found = weights_by_key(model)
+    """How the new weights start, against the reference's."""
     wrong = []
-    for key, weight in weights_by_key(reference).items():
-        if key[0] != "kernel" or key not in found:
+    for row in compare_initialisation(model, reference):
+        if not row.differs:
             continue
-        *receptive, fan_in, fan_out = weight.shape
+        name, weight = row.path.split("/")
+        if "kernel" not in weight:
+            wrong.append((row.path, f"{row.path} starts with {row.found:.3g}; expected {row.expected:.3g}"))
+            continue
+        *receptive, fan_in, fan_out = row.shape
         fan_in *= math.prod(receptive)
         fan_out *= math.prod(receptive)
-        name = weight.path.split("/")[0]
         expected = math.sqrt((1 / 3 if name == "predictions" else 2) / fan_out)
-        deviation = float(np.std(array(found[key])))
-        if abs(deviation / expected - 1) > max(0.02, ERRORS / math.sqrt(2 * math.prod(weight.shape))):
-            default = math.sqrt(2 / (fan_in + fan_out))
-            why = " from Keras's default, Glorot uniform" if abs(deviation / default - 1) < 0.2 else ""
-            if "dwconv" in name and why:
-                why += " (DepthwiseConv2D needs depthwise_initializer)"
-            wrong.append((name, f"{name} starts with {deviation:.3f}{why}; expected {expected:.3f}"))
+        default = math.sqrt(2 / (fan_in + fan_out))
+        why = " from Keras's default, Glorot uniform" if abs(row.found / default - 1) < 0.2 else ""
+        if "dwconv" in name and why:
+            why += " (DepthwiseConv2D needs depthwise_initializer)"
+        wrong.append((name, f"{name} starts with standard deviation {row.found:.3f}{why}; expected {expected:.3f}"))
     kinds = {}
     for name, text in wrong:
         kinds.setdefault(name.split("_", 1)[-1], text)
     text = "standard deviations of all kernels as expected"
     if wrong:
-        title = f"standard deviations of {len(wrong)} kernels differ; the first of each kind:"
+        title = f"initial values of {len(wrong)} weights differ; the first of each kind:"
         text = "\n    ".join([title, *kinds.values()])
     yield "initialisation", not wrong, text
 
