@@ -194,16 +194,17 @@ def mbconv_plain(x, args, drop_rate=0.0, dropped=StochasticDepth, skips=True, in
 
 RIGHT = {
     "swish": [
-        lambda x: x * sigmoid(x),
-        lambda values: (x := np.asarray(values)) / (1 + np.exp(-x)),
+        lambda x: x / (1 + ops.exp(-x)),
         keras.activations.swish,
+        layers.Activation("silu").call,
         lambda x, beta=1.0: x * ops.sigmoid(beta * x),
-        lambda x: (x / 2 * (1 + np.tanh(x / 2))).tolist(),
+        lambda x: x / 2 * (1 + ops.tanh(x / 2)),
     ],
     "swish_gradient": [
         tape_gradient,
         lambda x: x * sigmoid(x) + sigmoid(x) * (1 - x * sigmoid(x)),
         lambda x: ops.sigmoid(x) * (1 + x * ops.sigmoid(-x)),
+        lambda x: tape_gradient(x).tolist(),
     ],
     "conv_cost": [
         cost_by_layer,
@@ -328,7 +329,9 @@ WRONG = [
     ("conv_cost", lambda h, w, i, o, k, stride=1, groups=1: (1, 2, 3),
      "number of results (expected: parameters, MACs): 3"),
     ("conv_cost", lambda h, w, i, o, k: (k * k * i * o, k * k * i * o * h * w), "unexpected keyword argument"),
-    ("swish", lambda x, beta=1.0: x * sigmoid(beta**2 * x), "beta were squared"),
+    ("swish", lambda x: x * np.asarray(ops.sigmoid(x)), "not inside a network: use keras.ops in place of np"),
+    ("swish", lambda x: np.maximum(x, 0) * sigmoid(x), "x were cut off at 0 before it is multiplied"),
+    ("swish", lambda x, beta=1.0: x * ops.sigmoid(beta**2 * x), "beta were squared"),
     ("swish", lambda x: np.where(x > -1, x * sigmoid(x), 0), "where x is -1."),
     ("swish", lambda x: (x * sigmoid(x)).ravel(), "expected shape"),
     ("round_filters", lambda f, w: round_filters(f, w) > f * w, "the answer to a question"),
@@ -411,6 +414,14 @@ def test_the_first_call_that_differs_is_shown_with_its_arguments():
     assert " of 135 calls differ; the first is\n  round_filters(16, 1.2)\n" in report.message
     assert "\n  channels: expected 24, found 16\n" in report.message
     assert repr(report) == report.message
+
+
+def test_a_function_that_works_on_arrays_only_is_told_so_and_nothing_else():
+    report = grade("swish", lambda x: x * sigmoid(x))
+    assert report.message == (
+        "swish: not yet. 1 of 51 calls differ; the first is\n  swish(keras.Input((5,)))\n"
+        "  It works on arrays, but not inside a network: use keras.ops in place of np or tf."
+    )
 
 
 def test_missing_weights_are_listed():

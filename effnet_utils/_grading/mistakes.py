@@ -5,7 +5,7 @@ reference, and what they make of it is a working function with that one mistake.
 all cases show that the reader made the same mistake, however the code is written.
 """
 
-SWISH = "x / (1 + np.exp(-beta * x))"
+SWISH = "x * keras.ops.sigmoid(beta * x)"
 GRADIENT = "gate + x * gate * (1 - gate)"
 COMPOUND = "alpha**phi, beta**phi, gamma**phi"
 SKIP = "    if strides == 1 and channels == filters:"
@@ -25,20 +25,22 @@ REPEAT = """    if args.num_repeat > 1:
 
 MISTAKES = {
     "swish": {
-        "this were ReLU, max(x, 0)": [(SWISH, "np.maximum(x, 0)")],
-        "tanh were used in place of the sigmoid": [(SWISH, "x * np.tanh(beta * x)")],
-        "the sigmoid were not multiplied by x": [(SWISH, "1 / (1 + np.exp(-beta * x))")],
-        "the sigmoid had the wrong sign, sigmoid(-x)": [("-beta", "beta")],
-        "the sigmoid were of 1.702 x, as in an approximation of GELU": [("-beta", "-1.702")],
-        "this were hard-swish, with straight lines for the sigmoid": [(SWISH, "x * np.clip(x / 6 + 0.5, 0, 1)")],
-        "beta were squared": [("-beta", "-(beta**2)")],
-        "beta were ignored": [("-beta", "-1.0")],
-        "x were multiplied by beta outside the sigmoid": [(SWISH, "beta * x / (1 + np.exp(-x))")],
+        "this were ReLU, max(x, 0)": [(SWISH, "keras.ops.relu(x)")],
+        "x were cut off at 0 before it is multiplied": [(SWISH, "keras.ops.relu(x) * keras.ops.sigmoid(beta * x)")],
+        "tanh were used in place of the sigmoid": [("sigmoid", "tanh")],
+        "the sigmoid were not multiplied by x": [(SWISH, "keras.ops.sigmoid(beta * x)")],
+        "the sigmoid had the wrong sign, sigmoid(-x)": [("(beta * x)", "(-beta * x)")],
+        "the sigmoid were of 1.702 x, as in an approximation of GELU": [("(beta * x)", "(1.702 * x)")],
+        "this were hard-swish, with straight lines for the sigmoid": [(SWISH, "keras.ops.hard_silu(x)")],
+        "beta were squared": [("(beta * x)", "(beta**2 * x)")],
+        "beta were ignored": [("(beta * x)", "(x)")],
+        "x were multiplied by beta outside the sigmoid": [(SWISH, "beta * x * keras.ops.sigmoid(x)")],
     },
     "swish_gradient": {
         "this were the sigmoid alone: swish is a product, so its derivative has two terms": [(GRADIENT, "gate")],
         "this were the derivative of the sigmoid alone": [(GRADIENT, "gate * (1 - gate)")],
         "the factor x were missing in the second term": [("x * gate * (1", "gate * (1")],
+        "the factor sigmoid(x) were missing in the second term": [("x * gate * (1", "x * (1")],
         "the first term of the product rule, sigmoid(x), were missing": [("gate + x", "x")],
         "the factor 1 - sigmoid(x) were missing in the second term": [(" * (1 - gate)", "")],
         "the sign of the second term were wrong": [("gate + x", "gate - x")],
