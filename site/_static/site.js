@@ -21,3 +21,13 @@ document.addEventListener(
   },
   true,
 );
+
+// A folded cell says what it holds: the title in its first line.
+addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll(".tag_hide-input").forEach((cell) => {
+    const title = cell.querySelector("pre")?.textContent.match(/^# @title (.*)/)?.[1];
+    if (!title) return;
+    cell.querySelector("summary").ariaLabel = title;
+    cell.querySelectorAll("summary p").forEach((label) => (label.textContent = title));
+  });
+});
