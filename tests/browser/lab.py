@@ -19,7 +19,7 @@ import pytest
 
 from tests.browser.looking import not_drawn, pictures
 from tests.notebooks.copies import OFFLINE, with_small_values
-from tools.notebooks import NOTEBOOKS, code_cells, read
+from tools.notebooks import COLLAPSED, NOTEBOOKS, code_cells, read, tags
 
 OPENED = [path for path in NOTEBOOKS if "01" <= path.name[:2] <= "07"]
 TOKEN = secrets.token_hex(16)
@@ -141,4 +141,6 @@ def test_notebook_runs_whole_and_draws_its_figures(path, lab, page, screenshots)
     images = pictures(page, ".jp-OutputArea-output img")
     assert len(images) == len(figures(done)) == len(figures(read(path))) > 0
     assert not not_drawn(images) and all(text.strip() for text in figures(done))
+    folded = [cell for cell in code_cells(done) if COLLAPSED in tags(cell)]
+    assert page.locator(".jp-InputPlaceholder").count() == len(folded) > 0
     assert not page.errors

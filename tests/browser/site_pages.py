@@ -174,6 +174,18 @@ def test_keyboard_reaches_everything(name, scheme, address, page):
     page.wait_for_url("**/glossary.html")
 
 
+def test_folded_cells_are_named_and_opened_by_keyboard(address, page):
+    visit(page, f"{address}/notebooks/02_squeeze_and_excitation.html")
+    cells = page.locator(".tag_hide-input details")
+    titles = cells.locator("summary").all_inner_texts()
+    assert len(titles) > 3 and not any(title.startswith("Show") for title in titles), titles
+    code = cells.first.locator("pre")
+    assert not code.is_visible()
+    cells.first.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert code.is_visible() and code.inner_text().startswith(f"# @title {titles[0]}")
+
+
 def test_skip_link_leads_to_the_text(address, page):
     visit(page, f"{address}/index.html")
     page.keyboard.press("Tab")
