@@ -345,7 +345,12 @@ WRONG = [
     ("stochastic_depth", lambda b, rate, training, rng: (
         (rng.random((len(b), 1, 1, 1)) >= rate) / (1 - rate) if training else b
     ), "shape of the result: expected (300, "),
-    ("stochastic_depth", depth_every_fifth, "every fifth image were left out"),
+    ("stochastic_depth", depth_every_fifth, "you left out every fifth image"),
+    ("stochastic_depth", lambda b, rate, training, rng: (
+        b * (rng.random((len(b), 1, 1, b.shape[-1])) >= rate) / (1 - rate) if training else b
+    ), "found more than one for each image\nIt looks as if you made more than one draw for each image."),
+    ("stochastic_depth", lambda b, rate, training, rng: depth_by_binomial(b, rate, training, rng) + training,
+     "something else: the change in training is not the branch times one number per image"),
     ("stochastic_depth", depth_exact_count, ", called 100 times\n  random draws: expected one for each image, found "),
     ("stochastic_depth", lambda b, rate, training, rng: depth_by_binomial(b, rate, training, np.random.default_rng(0)),
      "another call leaves out other images: expected True, found False"),
@@ -380,15 +385,18 @@ WRONG_BLOCKS = [
     ("inverted_residual_block", partial(inverted_by_ops, skip=lambda s, same: s == 1), "although the channels differ"),
     ("inverted_residual_block", lambda x, f, **options: inverted_by_dense(x, f, **{**options, "activation": "relu"}),
      "the activation were ReLU instead of ReLU6"),
-    ("mbconv_block", mbconv_reader(lambda args: {"id_skip": False}), "there were no skip connection"),
-    ("mbconv_block", mbconv_reader(lambda args: {"id_skip": True}), "id_skip were ignored"),
-    ("mbconv_block", mbconv_reader(squeeze=lambda args: max(1, args.input_filters // 4)), "always a quarter"),
+    ("mbconv_block", mbconv_reader(lambda args: {"id_skip": False}), "you left out the skip connection"),
+    ("mbconv_block", mbconv_reader(lambda args: {"id_skip": True}), "you ignored id_skip"),
+    ("mbconv_block", mbconv_reader(squeeze=lambda args: max(1, args.input_filters // 4)),
+     "you always squeezed to a quarter"),
     ("mbconv_block", mbconv_reader(squeeze=lambda args: max(1, round(args.input_filters * args.se_ratio))),
-     "rounded to the nearest number"),
+     "rounded the squeezed channels to the nearest number"),
     ("mbconv_block", mbconv_reader(squeeze=lambda args: int(args.input_filters * args.expand_ratio * args.se_ratio)),
-     "taken from the expanded channels"),
+     "took the squeezed channels from the expanded channels"),
     ("mbconv_block", lambda x, args, drop_rate=0.0: mbconv_plain(x, args, drop_rate, layers.Dropout),
-     "a draw for each number instead of each image"),
+     "you made more than one draw for each image"),
+    ("mbconv_block", lambda x, args, **options: mbconv_by_dense(x, args, **{**options, "activation": "swish"}),
+     "you ignored the argument activation"),
 ]  # fmt: skip
 
 
@@ -430,6 +438,13 @@ def test_missing_weights_are_listed():
     )
     assert "  trainable parameters: expected" in report.message
     assert "  weights: missing are bias " in report.message
+
+
+@pytest.mark.slow
+def test_random_draws_are_not_told_where_the_branch_is_a_different_one():
+    message = grade("mbconv_block", mbconv_reader(squeeze=lambda args: args.input_filters)).message
+    assert "drop_rate=0.25" in message and "\n  output at inference, " in message
+    assert "random draws" not in message and "becomes 0" not in message
 
 
 def test_an_exception_is_told_with_its_arguments_and_line():

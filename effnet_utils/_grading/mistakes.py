@@ -127,22 +127,30 @@ MISTAKES = {
         "warmup were a number of steps; expected: a fraction of them": [("warmup * total_steps", "warmup")],
     },
     "stochastic_depth": {
-        "the branches that are kept were not divided by 1 - drop_rate": [(" / (1 - drop_rate)", "")],
-        "the branches that are kept were divided by drop_rate": [("/ (1 - drop_rate)", "/ drop_rate")],
-        "images were left out with probability 1 - drop_rate": [(">= drop_rate", "< drop_rate")],
-        "there were a draw for each number instead of each image": [("(len(branch), 1, 1, 1)", "branch.shape")],
-        "there were one draw for the whole batch": [("(len(branch), 1, 1, 1)", "(1, 1, 1, 1)")],
-        "images were left out in inference too": [("if not training", "if False")],
-        "the branch were multiplied by 1 - drop_rate in inference": [
+        "you did not divide the branches that are kept by 1 - drop_rate": [(" / (1 - drop_rate)", "")],
+        "you divided the branches that are kept by drop_rate; expected: by 1 - drop_rate": [
+            ("/ (1 - drop_rate)", "/ drop_rate")
+        ],
+        "you left out images with probability 1 - drop_rate; expected: drop_rate": [(">= drop_rate", "< drop_rate")],
+        "you made more than one draw for each image": [("(len(branch), 1, 1, 1)", "branch.shape")],
+        "you made one draw for the whole batch; expected: one for each image": [
+            ("(len(branch), 1, 1, 1)", "(1, 1, 1, 1)")
+        ],
+        "you left out images at inference too": [("if not training", "if False")],
+        "you multiplied the branch by 1 - drop_rate at inference; in training it has been divided by this already": [
             ("return branch\n", "return branch * (1 - drop_rate)\n")
         ],
-        "the result were the mask alone, not the branch times the mask": [
+        "you multiplied the branch by 1 - drop_rate at inference, instead of dividing by it in training": [
+            ("return branch\n", "return branch * (1 - drop_rate)\n"),
+            (" / (1 - drop_rate)", ""),
+        ],
+        "you returned the mask alone; expected: the branch times the mask": [
             ("branch * keep", "np.broadcast_to(keep, branch.shape)")
         ],
-        "every fifth image were left out, without chance": [
+        "you left out every fifth image, without chance": [
             ("rng.random((len(branch), 1, 1, 1)) >= drop_rate", "(np.arange(len(branch)) % 5 > 0)[:, None, None, None]")
         ],
-        "nothing were left out": [("branch * keep / (1 - drop_rate)", "branch")],
+        "you left out nothing": [("branch * keep / (1 - drop_rate)", "branch")],
     },
     "se_block": {
         "the squeezed channels were a quarter of the channels of x, instead of squeeze_filters": [
@@ -238,84 +246,99 @@ MISTAKES = {
         "kernel_size were ignored": [("        kernel_size,\n", "        3,\n")],
     },
     "mbconv_block": {
-        "there were an activation after the projection": [
+        "you put an activation after the projection": [
             (MBCONV_SKIP, "    x = layers.Activation(activation, name='last')(x)\n" + MBCONV_SKIP)
         ],
-        "there were no skip connection": [(MBCONV_SKIP, "    if False:")],
-        "the input were added although the stride is 2": [("args.strides == 1 and ", "")],
-        "the input were added although the channels differ": [(" and args.input_filters == args.output_filters:", ":")],
-        "id_skip were ignored": [("args.id_skip and ", "")],
-        "there were an expansion although expand_ratio is 1": [("if args.expand_ratio != 1:", "if True:")],
-        "the stride were in the expansion instead of the depthwise convolution": [
+        "you left out the skip connection": [(MBCONV_SKIP, "    if False:")],
+        "you added the input although the stride is 2": [("args.strides == 1 and ", "")],
+        "you added the input although the channels differ": [(" and args.input_filters == args.output_filters:", ":")],
+        "you added the block's output to itself; expected: to the block's input": [("([x, inputs])", "([x, x])")],
+        "you ignored id_skip": [("args.id_skip and ", "")],
+        "you built an expand phase although expand_ratio is 1": [("if args.expand_ratio != 1:", "if True:")],
+        "you put the stride into the expand convolution instead of the depthwise one": [
             ("args.expand_ratio, 1,", "args.expand_ratio, 1, args.strides,"),
             ("args.kernel_size, args.strides,", "args.kernel_size,"),
         ],
-        "the stride were in the projection instead of the depthwise convolution": [
+        "you put the stride into the projection instead of the depthwise convolution": [
             (PROJECTION, "args.output_filters, 1, args.strides, use_bias"),
             ("args.kernel_size, args.strides,", "args.kernel_size,"),
         ],
-        "the stride were ignored where expand_ratio is 1": [
+        "you ignored the stride": [("args.kernel_size, args.strides,", "args.kernel_size,")],
+        "you ignored the stride where expand_ratio is 1": [
             ("args.kernel_size, args.strides,", "args.kernel_size, args.strides if args.expand_ratio != 1 else 1,")
         ],
-        "there were a full convolution instead of a depthwise one": [
+        "you used an ordinary convolution instead of a depthwise one": [
             ("DepthwiseConv2D(\n        args.kernel_size", "Conv2D(\n        x.shape[-1], args.kernel_size"),
             ("depthwise_initializer", "kernel_initializer"),
         ],
-        "the convolutions had a bias": [("use_bias=False", "use_bias=True")],
-        "the activation after the depthwise convolution were missing": [
+        "you gave the convolutions a bias": [("use_bias=False", "use_bias=True")],
+        "you left out the activation after the expand convolution": [
+            ('layers.Activation(activation, name=f"{name}expand_activation")(x)', "x")
+        ],
+        "you left out the activation after the depthwise convolution": [
             ('layers.Activation(activation, name=f"{name}activation")(x)', "x")
         ],
-        "the squeezed channels were taken from the expanded channels; expected: from the block's input channels": [
+        "you took the squeezed channels from the expanded channels; expected: from the block's input channels": [
             ("int(args.input_filters * args.se_ratio)", "int(x.shape[-1] * args.se_ratio)")
         ],
-        "the squeezed channels were rounded to the nearest number; expected: rounded down by int": [
+        "you rounded the squeezed channels to the nearest number; expected: rounded down by int": [
             ("int(args.input_filters * args.se_ratio)", "round(args.input_filters * args.se_ratio)")
         ],
-        "the squeezed channels were always a quarter of the input channels, whatever se_ratio is": [
+        "you always squeezed to a quarter of the input channels, whatever se_ratio is": [
             ("int(args.input_filters * args.se_ratio)", "args.input_filters // 4")
         ],
-        "there were an SE block although se_ratio is 0": [
+        "you built an SE block although se_ratio is 0": [(SE_SWITCH, "    if True:")],
+        "you built an SE block with a quarter of the input channels although se_ratio is 0": [
             (SE_SWITCH, "    if True:"),
             ("args.input_filters * args.se_ratio", "args.input_filters * (args.se_ratio or 0.25)"),
         ],
-        "se_ratio were ignored: there is always an SE block with a quarter of the input channels": [
+        "you ignored se_ratio: there is always an SE block with a quarter of the input channels": [
             (SE_SWITCH, "    if True:"),
             ("args.input_filters * args.se_ratio", "args.input_filters * 0.25"),
         ],
-        "there were no SE block": [(SE_SWITCH, "    if False:")],
-        "the SE block came after the projection": [(SE_SWITCH, "    if False:"), (MBCONV_SKIP, SE_HERE + MBCONV_SKIP)],
-        "the SE block came before the depthwise convolution": [
+        "you left out the SE block": [(SE_SWITCH, "    if False:")],
+        "you put the SE block after the projection": [
+            (SE_SWITCH, "    if False:"),
+            (MBCONV_SKIP, SE_HERE + MBCONV_SKIP),
+        ],
+        "you put the SE block before the depthwise convolution": [
             (SE_SWITCH, "    if False:"),
             ("    x = layers.DepthwiseConv2D", SE_HERE + "    x = layers.DepthwiseConv2D"),
         ],
-        "the activation in the SE block were ReLU": [
+        "you ignored the argument activation: it is always swish": [
+            ("    inputs = x\n", '    inputs = x\n    activation = "swish"\n')
+        ],
+        "you did not pass activation on to se_block": [
+            ("se_block(x, squeeze_filters, activation=activation", "se_block(x, squeeze_filters")
+        ],
+        "you used ReLU in the SE block, whatever activation is": [
             (
                 "x = se_block(x, squeeze_filters, activation=activation",
                 'x = se_block(x, squeeze_filters, activation="relu"',
             )
         ],
-        "the block were repeated num_repeat times; a block is one of the stage's, and does not use num_repeat": [
-            ("    return x", REPEAT)
+        "you built num_repeat blocks; expected: one block, which does not use num_repeat": [("    return x", REPEAT)],
+        "you ignored drop_rate": [(DROP, "if False:")],
+        "you made more than one draw for each image (noise_shape)": [("noise_shape=(None, 1, 1, 1), ", "")],
+        "you made one draw for the whole batch; expected: one for each image": [
+            ("noise_shape=(None,", "noise_shape=(1,")
         ],
-        "drop_rate were ignored": [(DROP, "if False:")],
-        "there were a draw for each number instead of each image": [("noise_shape=(None, 1, 1, 1), ", "")],
-        "there were one draw for the whole batch": [("noise_shape=(None,", "noise_shape=(1,")],
-        "images were left out before the SE block; expected: right before the addition": [
+        "you left out images before the SE block; expected: right before the addition": [
             (DROP, "if False:"),
             (SE_SWITCH, f"{MBCONV_SKIP}\n        if drop_rate:\n            {DROPOUT}{SE_SWITCH}"),
         ],
-        "the skip connection were left out too, with the branch": [
+        "you left out the skip connection too, with the branch": [
             (DROP, "if False:"),
             ("([x, inputs])\n", f"([x, inputs])\n        if drop_rate:\n            {DROPOUT}"),
         ],
-        "images were left out although the block has no skip connection": [
+        "you left out images although the block has no skip connection": [
             (DROP, "if False:"),
             (MBCONV_SKIP, f"    if drop_rate:\n        {DROPOUT}{MBCONV_SKIP}"),
         ],
-        "bn_epsilon were ignored": [("epsilon=bn_epsilon", "epsilon=1e-3")],
-        "epsilon were 1e-5; expected: bn_epsilon, or 1e-3, which is Keras's default": [
+        "you ignored bn_epsilon": [("epsilon=bn_epsilon", "epsilon=1e-3")],
+        "you set epsilon to 1e-5; expected: bn_epsilon, or 1e-3, which is Keras's default": [
             ("epsilon=bn_epsilon", "epsilon=1e-5")
         ],
-        "bn_momentum were ignored": [("momentum=bn_momentum", "momentum=0.99")],
+        "you ignored bn_momentum": [("momentum=bn_momentum", "momentum=0.99")],
     },
 }
