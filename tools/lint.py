@@ -264,7 +264,7 @@ CHECKS = {
     pictures: PAGES + NOTEBOOKS,
     links: PAGES + NOTEBOOKS,
 }
-LESSONS = [path for path in NOTEBOOKS if number_of(path) in ("00", "01", "02", "06", "A2")]
+LESSONS = [path for path in NOTEBOOKS if number_of(path) in ("00", "01", "02", "04", "06", "A2")]
 SPELT = PAGES + SITE_PAGES + NOTEBOOKS + CODE
 
 
