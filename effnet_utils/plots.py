@@ -306,18 +306,20 @@ def architecture(blocks, resolution=224, stem_filters=32, head_filters=1280, cla
         boxes = [first] + [(kernel, 1, True)] * (row.num_repeat - 1)
         lines.append((f"stage {number}", f"MBConv{row.expand_ratio}", boxes, resolution, row.output_filters))
     lines.append(("head", "", [("1×1", 1, False)], resolution, head_filters))
-    lines.append(("", "", [("mean", 1, False), ("dense", 1, False)], 1, classes))
+    lines.append(("", "", [("mean", 1, False)], 1, head_filters))
+    lines.append(("", "", [("dense", 1, False)], 1, classes))
 
     box = 0.62  # inches from one block to the next
     most_blocks = max(len(boxes) for _, _, boxes, _, _ in lines)
     columns = {"blocks": 1.32, "resolution": 1.4 + box * most_blocks}
     columns["channels"] = columns["resolution"] + 1.1
     width = columns["channels"] + 1.15
-    fig, ax = figure(size=(width, 0.36 * len(lines) + 1.05))
-    ax.set(xlim=(0, width), ylim=(0.45 - len(lines) - 0.9, 1.3))
+    fig, ax = figure(size=(width, 0.36 * len(lines) + 1.05 + 0.17 * title.count("\n")))
+    ax.set(xlim=(0, width), ylim=(0.45 - len(lines) - 0.9, 1.4))
     ax.set_axis_off()
-    for title_of_column, left in columns.items():
-        ax.text(left, 0.9, title_of_column, va="center", fontsize=9, fontweight="bold")
+    for column, left in columns.items():
+        title_of_column = column if column == "blocks" else f"output\n{column}"
+        ax.text(left, 0.65, title_of_column, va="bottom", fontsize=9, fontweight="bold")
     largest = max(size for _, _, _, size, _ in lines)
     most_channels = max(channels for _, _, _, _, channels in lines)
     for place, (name, kind, boxes, size, channels) in enumerate(lines):
@@ -332,7 +334,7 @@ def architecture(blocks, resolution=224, stem_filters=32, head_filters=1280, cla
             length = 0.72 * number / maximum
             ax.barh(-place, length, 0.6, columns[column], align="center", color=COLOR_OF[thing])
             ax.text(columns[column] + length + 0.05, -place, f"{number:,}", va="center", fontsize=9)
-    note = "3×3, 5×5: kernel      ↓ stride 2, halves the resolution      ⊓ skip connection"
+    note = "3×3, 5×5 (filled): kernel     ↓ stride 2, halves the resolution     ⊓ skip connection"
     ax.text(0, -len(lines), note, va="center", fontsize=9, color="#555555")
     fig.suptitle(title, x=0.01, ha="left", fontsize=11)
     return fig
