@@ -25,7 +25,7 @@ import keras
 import numpy as np
 
 from effnet_utils._grading.cases import GRADERS, NotWritten
-from effnet_utils._grading.exam import CHECKS
+from effnet_utils._grading.exam import CHECKS, check_classes
 from effnet_utils._grading.mistakes import MISTAKES
 from effnet_utils.model import efficientnet
 
@@ -208,6 +208,8 @@ def _exam(name, build):
     results = []
     for check in CHECKS:
         results += check(model, reference)
+    if _takes(build, "classes"):
+        results += check_classes(build)
     passed = all(ok for _, ok, _ in results)
     lines = [f"{name}: {'passed' if passed else 'not yet'}"]
     lines += [f"  {title:15} {'right' if ok else 'wrong'}  {text}" for title, ok, text in results]

@@ -280,3 +280,75 @@ def forest(rows, title, xlabel):
     ax.set(yticks=range(len(order)), yticklabels=order, title=title, xlabel=xlabel)
     ax.grid(axis="y", visible=False)
     return fig
+
+
+def architecture(blocks, resolution=224, stem_filters=32, head_filters=1280, classes=1000, title=""):
+    """A whole EfficientNet, one line for each stage: its blocks with their kernels, its resolution and its channels.
+
+    Args:
+        blocks: sequence of BlockArgs, one for each stage, such as ``model.B0_BLOCKS``.
+        resolution: int, height and width of the image in pixels.
+        stem_filters, head_filters, classes: ints, outputs of the stem, of the head's convolution, of the classifier.
+        title: str.
+
+    Returns:
+        matplotlib Figure. A line over a block is its skip connection, an arrow in it stride 2; the bars of resolution
+        and of channels have linear scales.
+    """
+    # (name, type of block, [(label, stride, whether it has a skip connection)], resolution of the output, channels)
+    lines = [("image", "", [], resolution, 3)]
+    resolution = -(-resolution // 2)
+    lines.append(("stem", "", [("3×3", 2, False)], resolution, stem_filters))
+    for number, row in enumerate(blocks, start=1):
+        resolution = -(-resolution // row.strides)
+        kernel = f"{row.kernel_size}×{row.kernel_size}"
+        first = (kernel, row.strides, row.strides == 1 and row.input_filters == row.output_filters)
+        boxes = [first] + [(kernel, 1, True)] * (row.num_repeat - 1)
+        lines.append((f"stage {number}", f"MBConv{row.expand_ratio}", boxes, resolution, row.output_filters))
+    lines.append(("head", "", [("1×1", 1, False)], resolution, head_filters))
+    lines.append(("", "", [("mean", 1, False)], 1, head_filters))
+    lines.append(("", "", [("dense", 1, False)], 1, classes))
+
+    box = 0.62  # inches from one block to the next
+    most_blocks = max(len(boxes) for _, _, boxes, _, _ in lines)
+    columns = {"blocks": 1.32, "resolution": 1.4 + box * most_blocks}
+    columns["channels"] = columns["resolution"] + 1.1
+    width = columns["channels"] + 1.15
+    fig, ax = figure(size=(width, 0.36 * len(lines) + 1.05 + 0.17 * title.count("\n")))
+    ax.set(xlim=(0, width), ylim=(0.45 - len(lines) - 0.9, 1.4))
+    ax.set_axis_off()
+    for column, left in columns.items():
+        title_of_column = column if column == "blocks" else f"output\n{column}"
+        ax.text(left, 0.65, title_of_column, va="bottom", fontsize=9, fontweight="bold")
+    largest = max(size for _, _, _, size, _ in lines)
+    most_channels = max(channels for _, _, _, _, channels in lines)
+    for place, (name, kind, boxes, size, channels) in enumerate(lines):
+        ax.text(0, -place, name, va="center", fontsize=9)
+        ax.text(0.62, -place, kind, va="center", fontsize=9, color="#555555")
+        for count, (label, strides, skip) in enumerate(boxes):
+            _block_box(ax, columns["blocks"] + box * count, -place, label, strides, skip, bool(kind))
+        for column, number, maximum, thing in (
+            ("resolution", size, largest, "resolution"),
+            ("channels", channels, most_channels, "width"),
+        ):
+            length = 0.72 * number / maximum
+            ax.barh(-place, length, 0.6, columns[column], align="center", color=COLOR_OF[thing])
+            ax.text(columns[column] + length + 0.05, -place, f"{number:,}", va="center", fontsize=9)
+    note = "3×3, 5×5 (filled): kernel     ↓ stride 2, halves the resolution     ⊓ skip connection"
+    ax.text(0, -len(lines), note, va="center", fontsize=9, color="#555555")
+    fig.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return fig
+
+
+def _block_box(ax, left, y, label, strides, skip, is_block):
+    """A layer or block of ``architecture`` as a box: in colour for an MBConv block, filled for a kernel of 5×5."""
+    edge = COLOR_OF["depth"] if is_block else "#999999"
+    face = mpl.colors.to_rgba(edge, 0.5) if label == "5×5" else "white"
+    ax.add_patch(mpl.patches.Rectangle((left, y - 0.29), 0.52, 0.58, facecolor=face, edgecolor=edge, linewidth=1.2))
+    text = f"{label} ↓" if strides == 2 else label
+    ax.text(left + 0.26, y, text, ha="center", va="center", fontsize=9)
+    if skip:
+        start, end, top = left - 0.05, left + 0.57, y + 0.42
+        ax.plot([start, start, end], [y, top, top], color="#444444", linewidth=1)
+        arrow = {"arrowstyle": "->", "color": "#444444", "shrinkA": 0, "shrinkB": 0, "mutation_scale": 7}
+        ax.annotate("", (end, y - 0.05), (end, top), arrowprops=arrow)

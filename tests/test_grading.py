@@ -1,5 +1,6 @@
 """The graders: right answers pass, however they are written; wrong ones are refused, and known mistakes are named."""
 
+import inspect
 import json
 import math
 import os
@@ -560,6 +561,8 @@ def b0(
     rate=lambda number: 0.2 * number / 16,
     init=initialiser,
     top=None,
+    dropout=0.2,
+    row_as_it_is=(),
     **options,
 ):
     """B0 as a reader would write it; the options are for wrong answers."""
@@ -574,11 +577,12 @@ def b0(
     number = 0
     for row in B0_BLOCKS:
         for repeat in range(row.num_repeat):
-            args = BlockArgs(**{**vars(row), "input_filters": x.shape[-1], "strides": 1 if repeat else row.strides})
+            later = {"input_filters": row.output_filters, "strides": 1} if repeat else {}
+            args = BlockArgs(**{**vars(row), **{key: later[key] for key in later if key not in row_as_it_is}})
             x = block(x, args, rate(number), init=init, **options)
             number += 1
     x = layers.GlobalAveragePooling2D()(convolve(x, 1280, 1, 1))
-    x = layers.Dropout(0.2)(x)
+    x = layers.Dropout(dropout)(x)
     top = top or keras.initializers.VarianceScaling(1 / 3, "fan_out", "uniform")
     return keras.Model(inputs, layers.Dense(classes, "softmax", kernel_initializer=top)(x))
 
@@ -587,6 +591,20 @@ def nested(x, args, drop_rate, **options):
     """Each block a model of its own."""
     inputs = keras.Input(x.shape[1:])
     return keras.Model(inputs, mbconv_block(inputs, args, drop_rate=drop_rate))(x)
+
+
+def nested_relu(x, args, drop_rate, **options):
+    inputs = keras.Input(x.shape[1:])
+    return keras.Model(inputs, mbconv_block(inputs, args, drop_rate=drop_rate, activation="relu"))(x)
+
+
+def altered(right, wrong):
+    """mbconv_plain with a mistake."""
+    source = inspect.getsource(mbconv_plain)
+    assert right in source
+    namespace = dict(globals())
+    exec(source.replace(right, wrong), namespace)
+    return namespace["mbconv_plain"]
 
 
 def first_block_only(x, args, drop_rate, **options):
@@ -623,9 +641,13 @@ def test_right_networks_pass(build):
 
 
 GLOROT = keras.initializers.GlorotUniform
+FAN_IN = partial(keras.initializers.VarianceScaling, 2.0, "fan_in", "truncated_normal")
+LAST_NORM = "    y = layers.BatchNormalization()(y)\n    if skips"
+DEPTHWISE_SWISH = "    y = ops.silu(layers.BatchNormalization()(y))\n    if args.se"
 EXPAND = "parameters      wrong  8,423,848 trainable, expected 5,288,548: it looks as if the squeezed channels"
 SKIPLESS = (
-    "wrong  the first that differs from the reference's on the same weights is that of block2b: it looks as if its skip"
+    "wrong  the first that differs from the reference's on the same weights is that of block2b (shape (56, 56, 24)): "
+    "it looks as if its skip connection were missing"
 )
 
 
@@ -636,15 +658,55 @@ SKIPLESS = (
         ({"init": GLOROT}, "block1a_dwconv starts with standard deviation 0.0"),
         (
             {"init": GLOROT},
-            "from Keras's default, Glorot uniform (DepthwiseConv2D needs depthwise_initializer); expected 0.471",
+            "; expected 0.471: it looks as if this were Keras's default, Glorot uniform (DepthwiseConv2D needs "
+            "depthwise_initializer)\n    block1a_se_reduce starts",
         ),
         (
             {"top": GLOROT()},
-            "initial values of 1 weights differ; the first of each kind:\n"
-            "    predictions starts with standard deviation 0.030",
+            "1 weight starts with different values; the first of each kind:\n    predictions starts with standard "
+            "deviation 0.030; expected 0.018: it looks as if this were Keras's default, Glorot uniform\n",
         ),
+        ({"init": FAN_IN}, "block1a_dwconv starts with standard deviation 0.0"),
+        ({"init": FAN_IN}, '; expected 0.471: it looks as if mode were "fan_in"\n'),
+        (
+            {"block": altered('"depthwise_initializer": init()', '"depthwise_initializer": "glorot_uniform"')},
+            "16 weights start with different values; the first of each kind:\n    block1a_dwconv starts",
+        ),
+        (
+            {"row_as_it_is": ("strides",)},
+            "78,613,456, expected 385,814,752: it looks as if every block has its stage's",
+        ),
+        (
+            {"row_as_it_is": ("input_filters",)},
+            "5,107,006 trainable, expected 5,288,548: it looks as if the later blocks of a stage take their squeezed",
+        ),
+        (
+            {
+                "row_as_it_is": ("input_filters",),
+                "block": altered("x.shape[-1] * args", "args.input_filters * args"),
+            },
+            "it looks as if the later blocks of a stage keep the row's input_filters; expected: its output_filters",
+        ),
+        (
+            {"block": altered(LAST_NORM, LAST_NORM.replace("\n", "\n    y = ops.silu(y)\n"))},
+            "that of block1a (shape (112, 112, 16)): it looks as if there were an activation after the projection",
+        ),
+        (
+            {"block": altered("+ x\n", "+ x\n        y = ops.relu(y)\n")},
+            "that of block2b (shape (56, 56, 24)): it looks as if there were an activation after the addition",
+        ),
+        (
+            {"block": altered('activation="silu"', 'activation="relu"')},
+            "that of block1a (shape (112, 112, 16)).\n    In this block, the swish after the depthwise convolution is "
+            "right, the SE block (swish, then sigmoid) is not",
+        ),
+        (
+            {"block": altered(DEPTHWISE_SWISH, DEPTHWISE_SWISH.replace("ops.silu", ""))},
+            "In this block, the BatchNormalization after the depthwise convolution is right, the swish after the",
+        ),
+        ({"block": nested_relu}, "The parameters are right: check the activations and the order of the layers"),
         ({"skips": False}, SKIPLESS),
-        ({"block": no_skip_in_4b}, "is that of block4b: it looks as if its skip connection were missing"),
+        ({"block": no_skip_in_4b}, "is that of block4b (shape (14, 14, 80)): it looks as if its skip"),
         ({"block": squeezed_from_expanded}, EXPAND),
         ({"block": without_se}, "it looks as if there are no SE blocks"),
         ({"block": first_block_only}, "each stage has one block only, instead of num_repeat blocks"),
@@ -653,13 +715,40 @@ SKIPLESS = (
         ({"rate": lambda number: 0.2}, "it looks as if they are all the same"),
         ({"rate": lambda number: 0.2 * (number + 1) / 16}, "the blocks are counted from 1; the first has drop rate 0"),
         ({"rate": lambda number: 0.2 * number / 15}, "divide by 16, the number of blocks, not by 15"),
+        ({"rate": lambda number: 0}, "it looks as if there were no stochastic depth"),
+        ({"dropout": 0}, "it looks as if the dropout before the classifier were missing"),
         ({"dropped": layers.Dropout}, "leaves out single numbers; expected: whole images"),
     ],
 )
 def test_wrong_networks_are_refused(options, message):
+    keras.utils.set_random_seed(0)
     report = grade("b0", lambda: b0(**options))
     assert not report
     assert message in report.message, report.message
+
+
+@pytest.mark.slow
+def test_a_small_difference_of_the_initialisation_is_not_reported():
+    """Glorot uniform differs by 2 % in the SE block's second layer."""
+    message = grade("b0", lambda: b0(init=GLOROT)).message
+    assert "se_reduce starts with" in message
+    assert "se_expand" not in message
+
+
+@pytest.mark.slow
+def test_the_exam_tries_another_number_of_classes():
+    assert "classes         right" in grade("b0", b0).message
+    report = grade("b0", lambda classes=1000: b0())
+    assert not report
+    assert report.message.count("wrong") == 1
+    assert "with classes=10, the output has shape (1000,), expected (10,)" in report.message
+    assert "the function raised ValueError: only 1000" in grade("b0", only_1000).message
+
+
+def only_1000(classes=1000):
+    if classes != 1000:
+        raise ValueError("only 1000")
+    return efficientnet("b0")
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from effnet_utils import plots
+from effnet_utils import B0_BLOCKS, BlockArgs, plots
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
 HISTORY = [{"epoch": e, "loss": 1 / e, "accuracy": e / 5, "validation_accuracy": e / 6} for e in (1, 2, 3)]
@@ -35,6 +35,29 @@ def test_stages():
     boxes = plots.stages([("stem", 16, 32), ("head", 2, 1280)], "t").axes[0].patches
     assert [box.get_height() for box in boxes] == [16, 2]
     assert boxes[1].get_width() > boxes[0].get_width()
+
+
+def test_architecture():
+    ax = plots.architecture(B0_BLOCKS, title="t").axes[0]
+    found = texts(ax.texts)
+    assert found.count("3×3 ↓") == 3 and found.count("5×5 ↓") == 2, "five layers or blocks halve the resolution"
+    assert sum(text[:3] in ("3×3", "5×5") and len(text) < 6 for text in found) == 17, "the stem and sixteen blocks"
+    arrows = [text for text in ax.texts if hasattr(text, "arrow_patch")]
+    assert len(arrows) == 9, "blocks with a skip connection"
+    bars = [patch.get_width() for patch in ax.patches if patch.get_height() == pytest.approx(0.6)]
+    lines = len(bars) // 2
+    assert lines == 1 + 1 + 7 + 3, "image, stem, stages, and the head's three layers"
+    resolutions, channels = bars[::2], bars[1::2]
+    assert resolutions == sorted(resolutions, reverse=True)
+    assert resolutions[0] / resolutions[1] == pytest.approx(2) and max(channels) == channels[-2]
+    assert found[-1].startswith("3×3, 5×5 (filled): kernel")
+
+
+def test_architecture_of_other_stages():
+    stages = [BlockArgs(kernel_size=3, num_repeat=2, input_filters=8, output_filters=8, expand_ratio=1)]
+    ax = plots.architecture(stages, resolution=33, stem_filters=8, head_filters=16, classes=10).axes[0]
+    assert sum(hasattr(text, "arrow_patch") for text in ax.texts) == 2, "the first block has a skip connection, too"
+    assert texts(ax.texts).count("17") == 3, "stem, stage and head, rounded up"
 
 
 def test_bars():
