@@ -247,12 +247,13 @@ class Grade:
         return Report(report.passed, report.message + _note(name, report.passed))
 
     def progress(self):
-        """A table of the graders: passed or not yet, and the number of tries until then."""
+        """A table of the graders and their notebooks: passed or not yet, and the number of tries until then."""
         tries, trouble = _read_progress()
-        lines = [f"{'grader':24} {'':8} tries"]
-        for name in GRADERS:
+        lines = ["notebook  exercise                 passed  tries"]
+        for name, grader in GRADERS.items():
             entry = tries.get(name, {"tries": 0, "passed": False})
-            lines.append(f"{name:24} {'passed' if entry['passed'] else '-':8} {entry['tries']:5}")
+            passed = "yes" if entry["passed"] else "not yet"
+            lines.append(f"{grader.notebook:8}  {name:23}  {passed:7}  {entry['tries']:4}")
         passed = sum(entry["passed"] for entry in tries.values())
         lines.append(f"{passed} of {len(GRADERS)} passed{trouble}")
         return Report(passed == len(GRADERS), "\n".join(lines))

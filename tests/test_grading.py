@@ -504,13 +504,13 @@ def test_something_else_than_a_function(thing):
 
 def test_progress_counts_tries_until_a_pass(folder):
     grade("round_repeats", lambda repeats, depth: round(repeats * depth))
-    assert "round_repeats            -            1\n" in grade.progress().message
+    assert "06        round_repeats            not yet     1\n" in grade.progress().message
     for _ in range(2):
         grade("round_repeats", lambda repeats, depth: math.ceil(repeats * depth))
     grade("round_repeats", lambda repeats, depth: 0)
     progress = grade.progress()
     assert not progress
-    assert "round_repeats            passed       2\n" in progress.message
+    assert "06        round_repeats            yes         2\n" in progress.message
     assert progress.message.endswith(f"1 of {len(GRADERS)} passed")
     assert [path.name for path in folder.iterdir()] == ["progress.json"]
 

@@ -384,6 +384,7 @@ def _mbconv_cases():
 class Grader:
     """What a reader is asked to write, and the cases on which it is compared with the reference."""
 
+    notebook: str
     signature: str
     reference: Callable
     make_cases: Callable
@@ -391,20 +392,21 @@ class Grader:
 
 BLOCK = 'x, args, *, activation="swish", drop_rate=0.0, bn_momentum=0.99, bn_epsilon=1e-3, name=""'
 INVERTED = 'x, filters, *, expand_ratio=6, kernel_size=3, strides=1, activation="relu6", name=""'
+SE_BLOCK = 'x, squeeze_filters, *, activation="swish", name="se_"'
+COMPOUND = "phi, alpha=1.2, beta=1.1, gamma=1.15"
 CONVOLUTION = "height, width, in_channels, out_channels, kernel_size, stride=1, groups=1"
+# In the order of the notebooks.
 GRADERS = {
-    "swish": Grader("x", _swish, _swish_cases),
-    "swish_gradient": Grader("x", _swish_gradient, partial(_array_cases, "swish_gradient", [])),
-    "conv_cost": Grader(CONVOLUTION, _conv_cost, _conv_cost_cases),
-    "se_block": Grader('x, squeeze_filters, *, activation="swish", name="se_"', blocks.se_block, _se_block_cases),
-    "inverted_residual_block": Grader(INVERTED, blocks.inverted_residual_block, _inverted_residual_cases),
-    "mbconv_block": Grader(BLOCK, blocks.mbconv_block, _mbconv_cases),
-    "stochastic_depth": Grader("branch, drop_rate, training, rng", _stochastic_depth, _stochastic_depth_cases),
-    "round_filters": Grader("filters, width", scaling.round_filters, _round_filters_cases),
-    "round_repeats": Grader("repeats, depth", scaling.round_repeats, _round_repeats_cases),
-    "compound_coefficients": Grader(
-        "phi, alpha=1.2, beta=1.1, gamma=1.15", scaling.compound_coefficients, _compound_cases
-    ),
-    "one_cycle": Grader("step, total_steps, peak, warmup", _one_cycle, _one_cycle_cases),
-    "b0": Grader("classes=1000", efficientnet, tuple),
+    "swish": Grader("01", "x", _swish, _swish_cases),
+    "swish_gradient": Grader("01", "x", _swish_gradient, partial(_array_cases, "swish_gradient", [])),
+    "se_block": Grader("02", SE_BLOCK, blocks.se_block, _se_block_cases),
+    "conv_cost": Grader("03", CONVOLUTION, _conv_cost, _conv_cost_cases),
+    "inverted_residual_block": Grader("03", INVERTED, blocks.inverted_residual_block, _inverted_residual_cases),
+    "stochastic_depth": Grader("04", "branch, drop_rate, training, rng", _stochastic_depth, _stochastic_depth_cases),
+    "mbconv_block": Grader("04", BLOCK, blocks.mbconv_block, _mbconv_cases),
+    "b0": Grader("05", "classes=1000", efficientnet, tuple),
+    "compound_coefficients": Grader("06", COMPOUND, scaling.compound_coefficients, _compound_cases),
+    "round_repeats": Grader("06", "repeats, depth", scaling.round_repeats, _round_repeats_cases),
+    "round_filters": Grader("06", "filters, width", scaling.round_filters, _round_filters_cases),
+    "one_cycle": Grader("07", "step, total_steps, peak, warmup", _one_cycle, _one_cycle_cases),
 }
