@@ -34,6 +34,7 @@ run: .venv/.stamp  ## train on a CPU in minutes: notebook 07 with small values; 
 	.venv/bin/python -m effnet_utils run 07 $(CPU_VALUES) $(ARGS)
 
 test: lint  ## check the style, then run the tests; choose tests by ARGS="-k scaling"
+	.venv/bin/python -m tools.reading
 	KERAS_BACKEND=tensorflow .venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-fast: lint  ## while you work: the style, then the tests that take a second or two; the rest is marked slow
