@@ -93,6 +93,7 @@ def test_runs_as_on_colab(path, colab, tmp_path):
 
 def test_set_up_cell_says_that_the_name_is_not_set(colab, tmp_path):
     python, variables = colab
+    call(python, "-m", "pip", "uninstall", "-q", "-y", "effnet-utils")
     (tmp_path / "setup.ipy").write_text(code_cells(read(NOTEBOOKS[0]))[0].source)
     unset = {name: value for name, value in (os.environ | variables).items() if name != "EFFNET_UTILS_SRC"}
     ipython = [python, "-m", "IPython", "--colors=NoColor", "setup.ipy"]
