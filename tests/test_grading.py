@@ -643,6 +643,7 @@ def test_right_networks_pass(build):
 GLOROT = keras.initializers.GlorotUniform
 FAN_IN = partial(keras.initializers.VarianceScaling, 2.0, "fan_in", "truncated_normal")
 LAST_NORM = "    y = layers.BatchNormalization()(y)\n    if skips"
+DROP = "(dropped(drop_rate)(y) if drop_rate else y) + x"
 DEPTHWISE_SWISH = "    y = ops.silu(layers.BatchNormalization()(y))\n    if args.se"
 EXPAND = "parameters      wrong  8,423,848 trainable, expected 5,288,548: it looks as if the squeezed channels"
 SKIPLESS = (
@@ -718,6 +719,11 @@ SKIPLESS = (
         ({"rate": lambda number: 0}, "it looks as if there were no stochastic depth"),
         ({"dropout": 0}, "it looks as if the dropout before the classifier were missing"),
         ({"dropped": layers.Dropout}, "leaves out single numbers; expected: whole images"),
+        (
+            {"block": altered(DROP, "dropped(drop_rate)(y + x) if drop_rate else y + x")},
+            "is after an addition and sets",
+        ),
+        ({"block": altered("Normalization()", "Normalization(momentum=0.9)")}, "0.9, 0.99; expected 0.99 in every"),
     ],
 )
 def test_wrong_networks_are_refused(options, message):

@@ -139,7 +139,25 @@ def _b0_drop_rates(model, reference):
                 ok = False
                 text += f"\n    {layer.name} (rate {rate:.4g}) leaves out single numbers; expected: whole images"
                 break
+            if type(layer.input._keras_history.operation).__name__ == "Add":
+                ok = False
+                text += (
+                    f"\n    {layer.name} (rate {rate:.4g}) is after an addition and sets the skip connection to zero, "
+                )
+                text += "too; expected: before the addition, on the block's branch"
+                break
     yield "drop rates", ok, text
+
+
+def _b0_momentum(model, reference):
+    """Of layers that have one; the epsilon shows in the feature maps."""
+    found = {operation.momentum for operation in _operations(model) if hasattr(operation, "momentum")}
+    (expected,) = {operation.momentum for operation in _operations(reference) if hasattr(operation, "momentum")}
+    wrong = sorted(found - {expected})
+    text = f"{', '.join(map(str, sorted(found)))}"
+    if wrong:
+        text += f"; expected {expected} in every BatchNormalization, which is Keras's default"
+    yield "momentum", not wrong, text
 
 
 def _drop_layers(model):
@@ -253,4 +271,4 @@ def check_classes(build):
     yield "classes", shape == (10,), f"with classes=10, the output has shape {shape}, expected (10,)"
 
 
-CHECKS = (_b0_counts, _b0_initialisation, _b0_drop_rates, _b0_feature_maps)
+CHECKS = (_b0_counts, _b0_initialisation, _b0_drop_rates, _b0_momentum, _b0_feature_maps)
