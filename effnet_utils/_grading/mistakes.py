@@ -62,6 +62,27 @@ MISTAKES = {
         "the order of the results were (MACs, parameters)": [
             ("parameters, out_height * out_width * parameters", "out_height * out_width * parameters, parameters")
         ],
+        "you divided both in_channels and out_channels by groups; expected: in_channels alone": [
+            ("* out_channels", "* (out_channels // groups)")
+        ],
+        "you multiplied by groups; expected: in_channels divided by groups": [
+            ("in_channels // groups", "in_channels * groups")
+        ],
+        "you counted kernel_size**2 * in_channels parameters where groups > 1, which is right for depthwise only": [
+            ("* out_channels", "* (out_channels if groups == 1 else groups)")
+        ],
+        "you divided by the stride once; expected: once for the rows and once for the columns": [
+            ("math.ceil(height / stride)", "math.ceil(height * width / stride)"),
+            ("math.ceil(width / stride)", "1"),
+        ],
+        "you rounded the number of output pixels up; expected: the rows and the columns, each for itself": [
+            ("math.ceil(height / stride)", "math.ceil(height * width / stride**2)"),
+            ("math.ceil(width / stride)", "1"),
+        ],
+        'you left out the padding: with "same" padding and stride 1, the output is as large as the input': [
+            ("math.ceil(height / stride)", "((height - kernel_size) // stride + 1)"),
+            ("math.ceil(width / stride)", "((width - kernel_size) // stride + 1)"),
+        ],
     },
     "round_filters": {
         "you left out the 10 % rule: this is the nearest multiple of 8, at least 8": [
@@ -244,6 +265,41 @@ MISTAKES = {
             ("    inputs = x\n", '    inputs = x\n    activation = "swish"\n')
         ],
         "kernel_size were ignored": [("        kernel_size,\n", "        3,\n")],
+        "you put an activation after the addition": [
+            ("    return x", "    return layers.Activation(activation, name='last')(x)")
+        ],
+        "you added the input only where there is an expansion; expected: also where expand_ratio is 1": [
+            (SKIP, "    if strides == 1 and channels == filters and expand_ratio != 1:")
+        ],
+        "you added the block's output to itself; expected: to the block's input": [("([x, inputs])", "([x, x])")],
+        "you took expand_ratio for the number of expanded channels; expected: the input's channels * expand_ratio": [
+            ("channels * expand_ratio, 1", "expand_ratio, 1")
+        ],
+        "you left out BatchNormalization after the expansion": [
+            ('layers.BatchNormalization(name=f"{name}expand_bn")(x)', "x")
+        ],
+        "you left out BatchNormalization after the depthwise convolution": [
+            ('layers.BatchNormalization(name=f"{name}bn")(x)', "x")
+        ],
+        "you left out BatchNormalization after the projection": [
+            ('layers.BatchNormalization(name=f"{name}project_bn")(x)', "x")
+        ],
+        "you put the activations before BatchNormalization; expected: after it": [
+            ('layers.BatchNormalization(name=f"{name}expand_bn")(x)', "x"),
+            (
+                'layers.Activation(activation, name=f"{name}expand_activation")(x)',
+                'layers.BatchNormalization()(layers.Activation(activation, name="first")(x))',
+            ),
+            ('layers.BatchNormalization(name=f"{name}bn")(x)', "x"),
+            (
+                'layers.Activation(activation, name=f"{name}activation")(x)',
+                'layers.BatchNormalization()(layers.Activation(activation, name="second")(x))',
+            ),
+        ],
+        "you ignored the argument activation: it is always ReLU6": [
+            ("    inputs = x\n", '    inputs = x\n    activation = "relu6"\n')
+        ],
+        'you left out padding="same" in the depthwise convolution': [('padding="same"', 'padding="valid"')],
     },
     "mbconv_block": {
         "you put an activation after the projection": [
