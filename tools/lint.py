@@ -15,6 +15,7 @@ import nbformat
 from markdown_it import MarkdownIt
 
 from tools import links as link_check
+from tools import reading
 from tools.notebooks import (
     COLLAPSED,
     LONG,
@@ -264,7 +265,7 @@ CHECKS = {
     pictures: PAGES + NOTEBOOKS,
     links: PAGES + NOTEBOOKS,
 }
-LESSONS = [path for path in NOTEBOOKS if number_of(path) in ("00", "01", "02", "04", "06", "A2")]
+LESSONS = [path for path in NOTEBOOKS if number_of(path) in reading.BUDGET]
 SPELT = PAGES + SITE_PAGES + NOTEBOOKS + CODE
 
 
