@@ -251,7 +251,7 @@ def compare_initialisation(model, reference):
 
 
 def verify(build, build_reference, size=(64, 64), odd_size=(75, 50)):
-    """Seven checks, the cheapest first, whether two functions build the same network.
+    """Seven checks whether two functions build the same network.
 
     Args:
         build, build_reference: functions of an image size (height, width); each call returns a new functional

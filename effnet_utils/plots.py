@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # One colour for each thing, in all notebooks.
 COLOR_OF = {
-    "swish": "#0072B2",
-    "relu": "#D55E00",
-    "se": "#007F5F",
-    "depth": "#CC79A7",
-    "width": "#E69F00",
-    "resolution": "#56B4E9",
-    "compound": "#000000",
+    "swish": COLORS[0],
+    "relu": COLORS[1],
+    "se": "#007F5F",  # COLORS[2], darker: white text on it is readable
+    "depth": COLORS[3],
+    "width": COLORS[4],
+    "resolution": COLORS[5],
+    "compound": COLORS[6],
 }
 STYLE = {
     "figure.dpi": 100,

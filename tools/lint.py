@@ -28,7 +28,7 @@ from tools.notebooks import (
     number_of,
     read,
     tags,
-)  # fmt: skip
+)
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("data/*.md"))]
 # Their links lead to pages that tools/site_pages.py makes; tools/site_check.py follows these.

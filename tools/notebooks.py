@@ -5,6 +5,7 @@ two by their syntax trees; tools/publish.py copies the module's code into the ce
 """
 
 import ast
+import re
 from pathlib import Path
 
 import nbformat
@@ -30,6 +31,11 @@ def read(path):
 
 def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def lines_of_code(cell):
+    """A cell's lines that are neither blank nor only a comment."""
+    return [line for line in cell.source.splitlines() if re.match(r"\s*[^\s#]", line)]
 
 
 def tags(cell):

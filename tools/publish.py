@@ -35,7 +35,7 @@ from tools.notebooks import (
     read,
     tags,
     with_package_code,
-)  # fmt: skip
+)
 
 COSTS = ROOT / "records" / "benchmarks" / "notebooks.json"
 KEPT_METADATA = ("kernelspec", "language_info", "accelerator")

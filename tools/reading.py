@@ -8,7 +8,7 @@ the first cell. The exit code is 1 when a notebook takes longer than its budget.
 import re
 import sys
 
-from tools.notebooks import COLLAPSED, NOTEBOOKS, number_of, read, tags
+from tools.notebooks import COLLAPSED, NOTEBOOKS, lines_of_code, number_of, read, tags
 
 # Minutes; a notebook without a budget has no optional sections and is not listed.
 BUDGET = {"00": 10, "01": 25, "02": 30, "03": 30, "04": 40, "05": 40, "06": 35, "A2": 30}
@@ -62,7 +62,7 @@ def measured(notebook):
         elif COLLAPSED in tags(cell):
             counts["collapsed"] += 1
         else:
-            lines = [line for line in cell.source.splitlines() if re.match(r"\s*[^\s#]", line)]
+            lines = lines_of_code(cell)
             counts["visible"] += 1
             counts["lines"] += len(lines)
             counts["plotting"] += sum(bool(PLOTTING.search(line)) for line in lines)

@@ -312,10 +312,10 @@ def _layer_case(name, seed, size, channels, *arguments, optional=(), **options):
         fill(model, seed)
         inference = array(model(images, training=False))
         yield "output at inference", inference
-        result = array(model(images, training=True))
         if name == "se_block":
-            pass  # computes the same in training
-        elif not rate:
+            return  # it computes the same in training
+        result = array(model(images, training=True))
+        if not rate:
             yield "output in training", result
         else:
             without = _build(blocks.mbconv_block, size, channels, arguments, {**options, "drop_rate": 0.0})

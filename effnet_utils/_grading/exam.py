@@ -141,10 +141,8 @@ def _b0_drop_rates(model, reference):
                 break
             if type(layer.input._keras_history.operation).__name__ == "Add":
                 ok = False
-                text += (
-                    f"\n    {layer.name} (rate {rate:.4g}) is after an addition and sets the skip connection to zero, "
-                )
-                text += "too; expected: before the addition, on the block's branch"
+                text += f"\n    {layer.name} (rate {rate:.4g}) is after an addition and sets the skip connection "
+                text += "to zero, too; expected: before the addition, on the block's branch"
                 break
     yield "drop rates", ok, text
 
@@ -154,7 +152,7 @@ def _b0_momentum(model, reference):
     found = {operation.momentum for operation in _operations(model) if hasattr(operation, "momentum")}
     (expected,) = {operation.momentum for operation in _operations(reference) if hasattr(operation, "momentum")}
     wrong = sorted(found - {expected})
-    text = f"{', '.join(map(str, sorted(found)))}"
+    text = ", ".join(map(str, sorted(found)))
     if wrong:
         text += f"; expected {expected} in every BatchNormalization, which is Keras's default"
     yield "momentum", not wrong, text

@@ -28,6 +28,11 @@ def read_grid(path):
         ValueError: no such file, not of this form, or a run's parameters are not what the notebook takes.
     """
     axes, fixed, notebook = _parts(path)
+    return notebook, _runs(path, axes, fixed, notebook)
+
+
+def _runs(path, axes, fixed, notebook):
+    """{folder: values} of a grid's runs, checked."""
     model, cell = notebook_parameters(notebook)
     allowed = [name for name in cell if name not in ("output_dir", "resume")]
     unknown = [name for name in [*fixed, *axes] if model.present_name(name) not in allowed]
@@ -40,7 +45,7 @@ def read_grid(path):
         run = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in run.items()}
         check(model, cell, run)
         runs[_run_name(notebook, axes, run)] = run
-    return notebook, runs
+    return runs
 
 
 def _parts(path):
@@ -89,8 +94,8 @@ def run_sweep(grid, output_dir, workers=0, ray=""):
     """
     from rich.live import Live
 
-    notebook, runs = read_grid(grid)
-    axes, _, _ = _parts(grid)
+    axes, fixed, notebook = _parts(grid)
+    runs = _runs(grid, axes, fixed, notebook)
     groups = _without_seeds(axes, runs)
     with RunFolder(output_dir, "sweep") as folder:
         out = folder.path

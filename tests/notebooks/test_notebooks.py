@@ -1,7 +1,6 @@
 """Every notebook: its run offline, its marked outputs, its exercises, what it states; tools/lint.py checks its form."""
 
 import json
-import re
 import statistics
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import pytest
 
 from tests.notebooks.copies import OFFLINE, OVERRIDES, prepare, run, solutions
 from tools import publish
-from tools.notebooks import COLLAPSED, LONG, NOTEBOOKS, code_cells, number_of, read, tags
+from tools.notebooks import COLLAPSED, LONG, NOTEBOOKS, code_cells, lines_of_code, number_of, read, tags
 
 LESSONS = [path for path in NOTEBOOKS if number_of(path) not in LONG]
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -32,9 +31,8 @@ def test_first_cells(path):
 
 @each
 def test_cells_are_short(path):
-    # Lines of code: neither blank nor only a comment.
     visible = [cell for cell in code_cells(read(path)) if COLLAPSED not in tags(cell)]
-    lines = [len(re.findall(r"^\s*[^\s#]", cell.source, re.MULTILINE)) for cell in visible]
+    lines = [len(lines_of_code(cell)) for cell in visible]
     assert statistics.median(lines) <= 8
 
 
