@@ -270,7 +270,7 @@ def verify(build, build_reference, size=(64, 64), odd_size=(75, 50)):
     initialisation = _initialisation(model, reference)  # before other checks change the weights
     return {
         "names and shapes": _names_and_shapes(model, reference),
-        "parameters": _difference(*(_parameters(each) for each in (model, reference))),
+        "parameters": _difference(*(count_parameters(each.trainable_weights) for each in (model, reference))),
         "MACs": _difference(*(count_macs(each) for each in (model, reference))),
         "feature maps": _maps(model, reference),
         "training mode": _training_mode(model, reference),
@@ -283,8 +283,16 @@ def _difference(found, expected):
     return "" if found == expected else f"{found:,} for {expected:,}"
 
 
-def _parameters(model):
-    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+def count_parameters(weights):
+    """The number of parameters that some weights hold.
+
+    Args:
+        weights: list of variables, such as ``model.trainable_weights``.
+
+    Returns:
+        int.
+    """
+    return sum(math.prod(weight.shape) for weight in weights)
 
 
 def _names_and_shapes(model, reference):

@@ -13,7 +13,7 @@ import numpy as np
 from effnet_utils import blocks, scaling
 from effnet_utils.blocks import BlockArgs
 from effnet_utils.model import efficientnet
-from effnet_utils.parity import DRAWS, weights_by_key
+from effnet_utils.parity import DRAWS, count_parameters, weights_by_key
 
 ERRORS = 5  # standard errors by which a random number may differ from what is expected
 
@@ -289,10 +289,6 @@ def _build(function, size, channels, arguments, options):
     return keras.Model(inputs, outputs)
 
 
-def count(weights):
-    return sum(math.prod(weight.shape) for weight in weights)
-
-
 def _layer_case(name, seed, size, channels, *arguments, optional=(), **options):
     """A call that builds layers, and a batch of images through them, at inference and in training.
 
@@ -305,8 +301,8 @@ def _layer_case(name, seed, size, channels, *arguments, optional=(), **options):
     def observe(function):
         model = _build(function, size, channels, arguments, options)
         yield "output shape", tuple(model.output.shape[1:])
-        yield "trainable parameters", count(model.trainable_weights)
-        yield "non-trainable parameters", count(model.non_trainable_weights)
+        yield "trainable parameters", count_parameters(model.trainable_weights)
+        yield "non-trainable parameters", count_parameters(model.non_trainable_weights)
         weights = weights_by_key(model)
         yield "weights", sorted(f"{role} {'×'.join(map(str, shape)) or 1}" for role, shape, _ in weights)
         fill(model, seed)

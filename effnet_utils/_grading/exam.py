@@ -7,9 +7,9 @@ import keras
 import numpy as np
 
 from effnet_utils import scaling
-from effnet_utils._grading.cases import ERRORS, array, count, fill
+from effnet_utils._grading.cases import ERRORS, array, fill
 from effnet_utils.model import IMAGENET_MEAN, IMAGENET_VARIANCE
-from effnet_utils.parity import compare_initialisation, map_outputs
+from effnet_utils.parity import compare_initialisation, count_parameters, map_outputs
 
 SMALL = 0.05  # difference of a kernel's standard deviation that does not matter: Keras's default comes within 2 % in SE
 CLOSE = 1e-4  # largest difference of two feature maps that counts as equal, in standard deviations of the map
@@ -62,7 +62,7 @@ B0_PIXELS = {
 
 def _b0_counts(model, reference):
     for title, unit, number, known in (
-        ("parameters", " trainable", lambda network: count(network.trainable_weights), B0_PARAMETERS),
+        ("parameters", " trainable", lambda network: count_parameters(network.trainable_weights), B0_PARAMETERS),
         ("MACs", "", scaling.count_macs, B0_MACS),
     ):
         found, expected = number(model), number(reference)
@@ -254,7 +254,7 @@ def _inside(name, model, reference, images, prepared):
     wrong = next((i for i, text in enumerate(order) if not _is_among(values[text], found)), 0)
     if wrong:
         return f".\n    In this block, {order[wrong - 1]} is right, {order[wrong]} is not"
-    if count(model.trainable_weights) == count(reference.trainable_weights):
+    if count_parameters(model.trainable_weights) == count_parameters(reference.trainable_weights):
         return ". The parameters are right: check the activations and the order of the layers"
     return ""
 
