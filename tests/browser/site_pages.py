@@ -34,8 +34,9 @@ OVERFLOWING = """() => {
         each => each.getBoundingClientRect().right > root.clientWidth + 1 && !held(each));
     return [`${root.scrollWidth} pixels wide: ` + wide.map(each => each.outerHTML.slice(0, 100)).join(" ... ")];
 }"""
-# Colours and places that are still on their way to where they will be.
-SETTLE = "() => document.getAnimations().forEach(each => each instanceof CSSTransition && each.finish())"
+# Colours and places that are still on their way to where they will be; what never ends stays as it is.
+SETTLE = """() => document.getAnimations()
+    .filter(each => each.effect.getComputedTiming().endTime < Infinity).forEach(each => each.finish())"""
 FOCUSED = """() => {
     const {tagName, className, innerText, href} = document.activeElement;
     const {x, y, width, height} = document.activeElement.getBoundingClientRect();
@@ -154,6 +155,7 @@ def tab_to(page, wanted, limit=60):
         page.keyboard.press("Tab")
         stops.append(focus(page))
         assert is_visible(page), f"the focus is not visible on {stops[-1]}"
+        assert focus(page) == stops[-1], f"the focus left {stops[-1]} for {focus(page)}"
         if wanted(stops[-1]):
             return stops[-1]
     raise AssertionError(f"not reached by Tab: {[stop['text'] or stop['className'] for stop in stops]}")
@@ -200,6 +202,7 @@ def test_theme_is_chosen_by_keyboard_and_remembered(address, page):
     for chosen in ("dark", "light", "dark"):
         tab_to(page, lambda stop: "theme-switch-button" in stop["className"])
         page.keyboard.press("Enter")
+        page.locator(".theme-switch-container .dropdown-menu.show").first.wait_for()
         while focus(page)["text"].lower() != chosen:
             before = focus(page)
             page.keyboard.press("ArrowDown")
