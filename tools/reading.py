@@ -11,7 +11,8 @@ import sys
 from tools.notebooks import COLLAPSED, NOTEBOOKS, lines_of_code, number_of, read, tags
 
 # Minutes; a notebook without a budget has no optional sections and is not listed.
-BUDGET = {"00": 10, "01": 25, "02": 30, "03": 30, "04": 40, "05": 40, "06": 35, "A2": 30}
+BUDGET = {"00": 10, "01": 25, "02": 30, "03": 30, "04": 40, "05": 40, "06": 35, "A1": 30, "A2": 30}
+BUDGET |= dict.fromkeys(("07", "08", "09", "10", "11", "12"), 30)
 LARGEST_FRACTION_OF_PLOTTING = 0.1
 OPTIONAL = re.compile(r"^## Optional", re.MULTILINE)
 EXERCISE = re.compile(r"^##+ .*Your turn.*\((\d+) minutes\)$", re.MULTILINE)
