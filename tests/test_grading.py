@@ -4,6 +4,7 @@ import inspect
 import json
 import math
 import os
+import statistics
 from functools import cache, partial
 from itertools import combinations
 
@@ -18,6 +19,7 @@ from effnet_utils._grading.mistakes import MISTAKES
 from effnet_utils.blocks import inverted_residual_block, mbconv_block, se_block
 from effnet_utils.grading import grade
 from effnet_utils.scaling import compound_coefficients, count_macs, round_filters
+from effnet_utils.transfer import unfreeze
 
 LAYERS = ("se_block", "inverted_residual_block", "mbconv_block")
 
@@ -193,6 +195,80 @@ def mbconv_plain(x, args, drop_rate=0.0, dropped=StochasticDepth, skips=True, in
     return y
 
 
+def unfreeze_from_the_top(model, first):
+    """Everything trainable, then frozen as far as the first layer, then BatchNormalization."""
+    model.trainable = True
+    for layer in model.layers:
+        if layer.name.startswith(first):
+            break
+        layer.trainable = False
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.trainable = False
+
+
+def unfreeze_by_switch(model, first):
+    """Leaves layers without weights as they are."""
+    reached = False
+    for layer in model.layers:
+        reached = reached or layer.name.startswith(first)
+        if layer.weights:
+            layer.trainable = reached and "moving_mean" not in {weight.name for weight in layer.weights}
+
+
+def unfreeze_by_index(model, first):
+    names = [layer.name for layer in model.layers]
+    (start, *_) = (names.index(name) for name in names if name.startswith(first))
+    for layer in model.layers[:start]:
+        layer.trainable = False
+    for layer in model.layers[start:]:
+        layer.trainable = not isinstance(layer, layers.BatchNormalization)
+    return model
+
+
+def grad_cam_by_loop(feature_maps, gradients):
+    heat = np.zeros(feature_maps.shape[:2])
+    for channel in range(feature_maps.shape[-1]):
+        heat += gradients[:, :, channel].mean() * feature_maps[:, :, channel]
+    heat[heat < 0] = 0
+    return heat
+
+
+def interval_in_words(changed, base, t):
+    """In plain Python, and in place."""
+    changed -= base
+    n = len(changed)
+    mean = sum(changed) / n
+    squares = sum((each - mean) ** 2 for each in changed)
+    error = (squares / (n - 1) / n) ** 0.5
+    return [float(mean - t * error), float(mean + t * error)]
+
+
+def interval_by_statistics(changed, base, t):
+    differences = [one - other for one, other in zip(changed, base, strict=True)]
+    width = t * statistics.stdev(differences) / math.sqrt(len(differences))
+    return statistics.mean(differences) - width, statistics.mean(differences) + width
+
+
+def fold_by_loop(kernel, gamma, beta, mean, variance, epsilon):
+    bias = np.zeros(len(gamma))
+    for channel in range(len(gamma)):
+        factor = gamma[channel] / math.sqrt(variance[channel] + epsilon)
+        kernel[..., channel] *= factor
+        bias[channel] = beta[channel] - mean[channel] * factor
+    return kernel, bias
+
+
+def fold_by_layers(kernel, gamma, beta, mean, variance, epsilon):
+    """The bias is what BatchNormalization makes of 0."""
+    norm = layers.BatchNormalization(epsilon=epsilon)
+    norm.build((None, len(gamma)))
+    norm.set_weights([gamma, beta, mean, variance])
+    bias = norm(np.zeros((1, len(gamma))), training=False)[0]
+    rows = kernel.reshape(-1, len(gamma))
+    return ops.reshape(norm(rows, training=False) - bias, kernel.shape), bias
+
+
 RIGHT = {
     "swish": [
         lambda x: x / (1 + ops.exp(-x)),
@@ -228,6 +304,27 @@ RIGHT = {
         lambda phi, *bases: tuple(math.exp(phi * math.log(base)) for base in bases or (1.2, 1.1, 1.15)),
     ],
     "one_cycle": [cycle_by_interpolation, cycle_by_minimum, lambda *args: np.float32(cycle_by_minimum(*args))],
+    "unfreeze": [unfreeze, unfreeze_from_the_top, unfreeze_by_switch, unfreeze_by_index],
+    "grad_cam": [
+        grad_cam_by_loop,
+        lambda maps, slopes: grad_cam_by_loop(maps, slopes).tolist(),
+        lambda maps, slopes: ops.relu(ops.sum(ops.mean(slopes, (0, 1)) * maps, -1)),
+        lambda maps, slopes: np.einsum("hwc,ijc->hw", maps, slopes / slopes[..., 0].size).clip(0),
+    ],
+    "paired_interval": [
+        interval_in_words,
+        interval_by_statistics,
+        lambda c, b, t: (c - b).mean() + np.array([-t, t]) * np.std(c - b, ddof=0) / np.sqrt(len(c) - 1),
+        lambda c, b, t: ops.stack(interval_in_words(c, b, t)),
+    ],
+    "fold_batch_norm": [
+        fold_by_loop,
+        fold_by_layers,
+        lambda kernel, gamma, beta, mean, variance, epsilon: (
+            (kernel * gamma / (variance + epsilon) ** 0.5).tolist(),
+            ops.convert_to_tensor(beta - gamma * mean * (variance + epsilon) ** -0.5),
+        ),
+    ],
 }
 
 
@@ -326,7 +423,7 @@ WRONG = [
         k * k * i * o // groups, k * k * i * o // groups * (h // stride + h % stride) * (w // stride + w % stride)
     ), "the output size were n // s + n % s"),
     ("conv_cost", lambda h, w, i, o, k, stride=1, groups=1: k * k * i * o // groups,
-     "\n  results: expected two numbers (parameters, MACs), found int"),
+     "\n  results: expected two values (parameters, MACs), found int"),
     ("conv_cost", lambda h, w, i, o, k, stride=1, groups=1: (1, 2, 3),
      "number of results (expected: parameters, MACs): 3"),
     ("conv_cost", lambda h, w, i, o, k: (k * k * i * o, k * k * i * o * h * w), "unexpected keyword argument"),
@@ -367,9 +464,35 @@ WRONG = [
     ("compound_coefficients", lambda phi, a=1.2, b=1.1, c=1.15: (a, b, c),
      "the first is\n  compound_coefficients(0)\n"),
     ("compound_coefficients", lambda phi, a=1.2, b=1.1, c=1.15: {"depth": a**phi, "width": b**phi},
-     "\n  results: expected three numbers (depth, width, resolution), found dict"),
+     "\n  results: expected three values (depth, width, resolution), found dict"),
     ("compound_coefficients", lambda phi, a=1.2, b=1.1, c=1.15: (a**phi, b**phi, int(224 * c**phi + 0.5)),
      "It looks as if you returned the resolution in whole pixels"),
+    ("unfreeze", lambda model, first: setattr(model, "trainable", True), "you made every layer trainable"),
+    ("unfreeze", lambda model, first: unfreeze(model, first) and setattr(model, "trainable", False),
+     "; all trainable before\n  trainable layers: missing are "),
+    ("unfreeze", lambda model, first: [setattr(layer, "trainable", "bn" not in layer.name) for layer in model.layers],
+     "you made every layer but BatchNormalization trainable, also those before `first`"),
+    ("unfreeze", lambda model, first: unfreeze(model, model.get_layer(first).name), "No such layer: block1b"),
+    ("unfreeze", lambda model, first: unfreeze(model, model.layers[-1].name), "layers: missing are block"),
+    ("grad_cam", lambda maps, slopes: np.abs((maps * slopes.mean((0, 1))).sum(-1)), "you took the absolute value; ex"),
+    ("grad_cam", lambda maps, slopes: (h := grad_cam_by_loop(maps, slopes)) / (h.max() + 1e-8), "so that maps can be"),
+    ("grad_cam", lambda maps, slopes: np.float32(grad_cam_by_loop(maps, slopes) * 255), "largest difference at ["),
+    ("grad_cam", lambda maps, slopes: grad_cam_by_loop(maps, slopes)[..., None], ", 1)"),
+    ("grad_cam", lambda maps, slopes: (maps @ slopes.mean((0, 1))).max(), ", found ()"),
+    ("paired_interval", lambda c, b, t: t * np.std(c - b, ddof=1) / len(c) ** 0.5,
+     "paired_interval(array([0.693, 0.901]), array([0.675, 0.884]), 12.706)\n"
+     "  results: expected two values (low, high), found float64"),
+    ("paired_interval", lambda c, b, t: interval_in_words(np.sort(c), np.sort(b), t), "low: expected "),
+    ("paired_interval", lambda c, b, t: np.percentile(c - b, [2.5, 97.5]), "low: expected "),
+    ("paired_interval", lambda c, b, t: interval_in_words(b, c, t), "you subtracted the wrong way round"),
+    ("fold_batch_norm", lambda kernel, gamma, beta, mean, variance, epsilon: gamma, "number of results (expected: ker"),
+    ("fold_batch_norm", lambda kernel, gamma, beta, mean, variance, epsilon: (
+        kernel * (gamma / np.sqrt(variance + epsilon))[:, None], beta - gamma * mean / np.sqrt(variance + epsilon)
+    ), "you scaled the inputs of the kernel"),
+    ("fold_batch_norm", lambda kernel, gamma, beta, mean, variance, epsilon: fold_by_loop(
+        kernel, gamma, np.zeros_like(beta), mean, variance, epsilon
+    ), "\n  bias, largest difference at ["),
+    ("fold_batch_norm", lambda kernel, gamma, beta, mean, variance: (kernel, beta), "The expected signature is fold_b"),
     ("se_block", lambda x, n: se_by_ops(x, 6 * n), "too many by the expansion ratio"),
     ("se_block", lambda x, n: x + se_by_ops(x, n), "x were multiplied by 1 + weight"),
     ("se_block", lambda x, n: se_by_ops(x, max(1, x.shape[-1] // 4)), "a quarter of the channels of x"),
@@ -482,6 +605,13 @@ def test_not_written_yet(name, function, folder):
     assert not report
     assert report.message.startswith(f"{name}: not written yet; ")
     assert list(folder.iterdir()) == []
+
+
+def test_a_function_without_result_that_does_nothing_is_told_what_it_should_do():
+    report = grade("unfreeze", lambda model, first: None)
+    assert report.message == (
+        "unfreeze: not written yet; it changes no layer's `trainable`. Write its body in place of `...`."
+    )
 
 
 def test_an_unknown_name_lists_the_graders():
