@@ -8,7 +8,9 @@ import pytest
 
 from effnet_utils.experiments.cli import main
 from effnet_utils.experiments.sweep import read_grid
+from effnet_utils.experiments.workers import absolute_paths
 from tests.faults.cluster import records, sweep_and_lose_a_node
+from tools.notebooks import ROOT
 
 PARAMETERS = 'rate: float = 0.1  # a rate\nseed: int = 0  # a seed\noutput_dir: str = ""  # where to'
 BODY = """
@@ -110,6 +112,16 @@ def test_on_a_cluster_that_loses_a_node_all_records_arrive_once(grid, tmp_path):
     assert 1 <= there < 6 and "6 runs, 0 of them done before" in printed
     assert sorted((run["rate"], run["seed"]) for run in records(out)) == [(r, s) for r in (0.1, 0.4) for s in (0, 2, 3)]
     assert not list(out.rglob(".partial-*")) and len(list(out.glob("*/small.ipynb"))) == 6
+
+
+def test_a_node_reads_the_data_where_the_machine_that_asks_has_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seven = ROOT / "notebooks" / "07_train_cifar10.ipynb"
+    assert absolute_paths(seven, {"seed": 1}) == {"seed": 1, "data_dir": str(ROOT / "data")}
+    assert absolute_paths(seven, {"data_dir": "/data"}) == {"data_dir": "/data"}
+    nine = ROOT / "notebooks" / "09_look_inside.ipynb"
+    expected = {"data_dir": str(ROOT / "data"), "model_path": str(ROOT / "runs" / "model.keras")}
+    assert absolute_paths(nine, {"model_path": "runs/model.keras"}) == expected
 
 
 def test_where_there_is_no_cluster_the_command_says_so(grid, tmp_path, capsys):
