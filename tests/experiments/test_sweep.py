@@ -2,6 +2,10 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import nbformat
 import pytest
@@ -14,13 +18,15 @@ from tools.notebooks import ROOT
 
 PARAMETERS = 'rate: float = 0.1  # a rate\nseed: int = 0  # a seed\noutput_dir: str = ""  # where to'
 BODY = """
-import json, os
+import json, os, time
 from pathlib import Path
 folder = Path(output_dir)
 tries = Path(output_dir).parent / f"tries-{rate}-{seed}"
 tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
 if rate == 0.3 or (rate == 0.2 and seed == 1 and len(tries.read_text()) == 1):
     raise RuntimeError(f"no luck with {rate}")
+if rate == 0.5 and len(tries.read_text()) == 1:
+    time.sleep(600)
 cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 record = {"parameters": {"rate": rate, "seed": seed}, "results": {"test_accuracy": rate + seed / 10, "cores": cores}}
 (folder / "record.json").write_text(json.dumps(record | {"seconds": {"train": 1.0}}))
@@ -102,6 +108,24 @@ def test_it_runs_all_retries_what_failed_and_then_runs_only_what_is_missing(grid
     printed = capsys.readouterr()
     assert "2 runs, 1 of them done before" in printed.out and "10.00% to 20.00%" in printed.out
     assert (out / "tries-0.1-1").read_text() == "x"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="Windows has no process groups")
+def test_ctrl_c_ends_the_runs_too_and_the_same_command_continues(grid, tmp_path, capsys):
+    path, out = grid(grid={"rate": [0.5]}, seeds=[0, 1]), tmp_path / "out"
+    command = ["sweep", str(path), "--output-dir", str(out), "--workers", "2"]
+    sweep = subprocess.Popen([sys.executable, "-m", "effnet_utils", *command], start_new_session=True)
+    until = time.monotonic() + 300
+    while len(list(out.glob("tries-*"))) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    os.killpg(sweep.pid, signal.SIGINT)
+    assert sweep.wait(timeout=60) == 130
+    assert {log.read_text().splitlines()[-1] for log in out.glob("*/log.txt")} == {"interrupted"}
+
+    assert main(command) == 0
+    assert "2 runs, 0 of them done before" in capsys.readouterr().out
+    assert len(list(out.glob("*/record.json"))) == 2 and (out / "tries-0.5-0").read_text() == "xx"
 
 
 @pytest.mark.slow
