@@ -86,12 +86,18 @@ def test_a_file_that_is_no_grid_ends_the_command(tmp_path, capsys, content):
 
 
 @pytest.mark.slow
-def test_it_runs_all_retries_what_failed_and_then_runs_only_what_is_missing(grid, tmp_path, capsys):
+def test_it_runs_all_retries_what_failed_and_then_runs_only_what_is_missing(grid, tmp_path, capsys, monkeypatch):
+    # As in a notebook, where the table is printed once.
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
     path, out = grid(grid={"rate": [0.1, 0.2, 0.3]}, seeds=[1]), tmp_path / "out"
     command = ["sweep", str(path), "--output-dir", str(out), "--workers", "2"]
     assert main(command) == 1
     printed = capsys.readouterr()
     assert "3 runs, 0 of them done before" in printed.out and "20.00%" in printed.out
+    assert printed.out.count("accuracy") == 1 and "\x1b" not in printed.out
+    lines = [line for line in printed.out.splitlines() if line.startswith("rate-")]
+    assert sorted(line.split(": ")[1] for line in lines) == ["done", "done", "failed"]
     (failure,) = printed.err.splitlines()
     assert "failed twice: error: cell 3 of small.ipynb raised RuntimeError: no luck with 0.3 (" in failure
     tries = {path.name: len(path.read_text()) for path in out.glob("tries-*")}
