@@ -107,8 +107,10 @@ def report(verdicts):
     width = max(len(verdict.name) for verdict in verdicts)
     lines = [f"{'':{width}}  points  interval          p (Holm)  verdict"]
     for row in sorted(verdicts, key=lambda verdict: -verdict.mean):
-        known = row.verdict != TOO_FEW
-        rest = f"[{row.low:+5.1f}, {row.high:+5.1f}]  {row.p:8.3f}" if known else " " * 26
+        rest = " " * 26
+        if row.verdict != TOO_FEW:
+            p = f"{row.p:.3f}" if row.p >= 0.001 else "< 0.001"
+            rest = f"[{row.low:+5.1f}, {row.high:+5.1f}]  {p:>8}"
         lines.append(f"{row.name:{width}}  {row.mean:+6.1f}  {rest}  {row.verdict}")
     return "\n".join(lines)
 

@@ -278,13 +278,13 @@ def forest(rows, title, xlabel):
             for row in rows
         ]
     rows = sorted(rows, key=lambda row: row[2])
-    fig, ax = figure(size=(6.4, 0.3 * len(rows) + 1.0))
+    fig, ax = figure(size=(6.0, 0.3 * len(rows) + 1.0))
     for place, (_, values, mean, low, high, color) in enumerate(rows):
         ax.plot([low, high], [place, place], color=color, linewidth=5, solid_capstyle="butt")
         ax.plot(values, [place] * len(values), "o", color=COLORS[0], markersize=4)
         ax.plot(mean, place, "D", color=COLORS[1], markersize=6)
     ax.axvline(0, color=COLORS[6], linewidth=1)
-    ax.set(yticks=range(len(rows)), yticklabels=[row[0] for row in rows], xlabel=xlabel)
+    ax.set(yticks=range(len(rows)), yticklabels=[row[0] for row in rows], ylim=(-0.6, len(rows) - 0.4), xlabel=xlabel)
     fig.suptitle(title, x=0.01, ha="left", fontsize=11)
     ax.grid(axis="y", visible=False)
     return fig

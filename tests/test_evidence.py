@@ -84,7 +84,10 @@ def test_too_few_seeds():
     assert single.gains == (pytest.approx(7),) and math.isnan(single.low) and math.isnan(elsewhere.mean)
     (one,) = compare(table(base=(50,), row=(60,)), "base", 5000)
     assert one.verdict == TOO_FEW
-    assert "too few seeds" in evidence.report([row, single])
+    lines = evidence.report([single, row]).splitlines()
+    assert lines[0].split() == ["points", "interval", "p", "(Holm)", "verdict"]
+    assert lines[1].startswith("row      +10.3  [ +") and lines[1].endswith("< 0.001  difference")
+    assert lines[2].split(maxsplit=2) == ["single", "+7.0", TOO_FEW]
 
 
 def test_images_part_of_accuracies():
