@@ -10,8 +10,9 @@ variance has two parts:
        have the same seeds. It assumes that all rows vary alike; one row alone has too few runs to tell.
     v: the sampling of the n evaluation images. All seeds see the same images, so more seeds do not make it smaller.
        On the same images, two accuracies with errors e1 and e2 differ with the variance (D - (e1 - e2)**2) / n, where D
-       is the fraction of images on which exactly one of the two is right. D is at most e1 + e2. Networks tend to fail
-       on the same difficult images, so we take D of independent errors, e1 (1 - e2) + e2 (1 - e1), as its bound:
+       is the fraction of images on which exactly one of the two is right. D is at most e1 + e2. Networks agree more
+       than their accuracies alone imply (Mania et al. 2019), so D of independent errors, e1 (1 - e2) + e2 (1 - e1), is
+       a bound as well, and a smaller one. It gives
            v <= (e1 (1 - e1) + e2 (1 - e2)) / n
        Given which images were right, v is estimated instead: the variance over images of the difference, averaged
        over seeds, divided by n. That is usually a good deal smaller.
@@ -23,7 +24,8 @@ judges it (at least 95 %), so it excludes zero exactly when the verdict is "diff
 
 Sources: Student 1908 (doi:10.1093/biomet/6.1.1); pairing by blocks and pooling: Fisher 1935, The Design of Experiments,
 chapter 4; degrees of freedom: Satterthwaite 1946 (doi:10.2307/3002019); two accuracies on the same images: McNemar 1947
-(doi:10.1007/BF02295996); several rows: Holm 1979 (Scandinavian Journal of Statistics 6, pages 65 to 70).
+(doi:10.1007/BF02295996); that networks agree: Mania et al. 2019 (arXiv:1905.12580); several rows: Holm 1979
+(Scandinavian Journal of Statistics 6, pages 65 to 70).
 """
 
 import math
