@@ -68,10 +68,12 @@ def show(fig, alt, path=None):
     if not alt.strip():
         raise ValueError("alt is empty; say in a sentence what the figure shows")
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="png")
+    # Twice as many pixels as the figure is wide on the page: sharp on screens that have them.
+    fig.savefig(buffer, format="png", dpi=200)
     if path is not None:
         Path(path).write_bytes(buffer.getvalue())
-    display(Image(buffer.getvalue(), format="png", metadata={"alt": alt}))
+    width = round(100 * fig.get_figwidth())
+    display(Image(buffer.getvalue(), format="png", metadata={"alt": alt, "width": width}))
 
 
 def image_grid(images, columns, titles=None, row_labels=None, title=None):
