@@ -69,17 +69,19 @@ def for_the_site(app, name, source):
     source[0] = re.sub(r"\]\(\.\./((?:data/)?README\.md)", rf"]({REPOSITORY}/blob/main/\1", text)
 
 
-def give_alt_text(app, tree):
-    """Each figure gets the alt text that its notebook holds; MyST-NB passes it over."""
+def give_alt_text_and_width(app, tree):
+    """Each figure gets the alt text and the width that its notebook holds; MyST-NB passes them over."""
     path = Path(app.env.doc2path(app.env.current_document.docname))
     if path.suffix != ".ipynb":
         return
     outputs = [output for cell in json.loads(path.read_text())["cells"] for output in cell.get("outputs", ())]
-    texts = [output["metadata"]["image/png"]["alt"] for output in outputs if "image/png" in output.get("data", {})]
+    about = [output["metadata"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
     parts = [part for part in tree.findall(nodes.container) if "cell_output" in part["classes"]]
     shown = [image for part in parts for image in part.findall(nodes.image)]
-    for image, text in zip(shown, texts, strict=True):
-        image["alt"] = text
+    for image, known in zip(shown, about, strict=True):
+        image["alt"] = known["alt"]
+        if "width" in known:
+            image["width"] = f"{known['width']}px"
 
 
 def keep_returns_whole(app, what, name, obj, options, lines):
@@ -93,4 +95,4 @@ def keep_returns_whole(app, what, name, obj, options, lines):
 def setup(app):
     app.connect("autodoc-process-docstring", keep_returns_whole, priority=400)  # before Napoleon's 500
     app.connect("source-read", for_the_site)
-    app.connect("doctree-read", give_alt_text)
+    app.connect("doctree-read", give_alt_text_and_width)

@@ -55,8 +55,7 @@ def run_notebook(number_or_path, parameters=None, output_dir="", *, force=False,
             str(path),
             str(target),
             parameters=changes,
-            # Relative paths mean the checkout that the notebook is in; one that came with the package is in none.
-            cwd=str(Path.cwd() if PACKAGE in path.parents else path.parent),
+            cwd=str(working_folder(path)),
             kernel_name="python3",
             kernel_manager_class=_kernel_manager(sockets),
             progress_bar=False,
@@ -64,6 +63,14 @@ def run_notebook(number_or_path, parameters=None, output_dir="", *, force=False,
             stdout_file=sys.stdout,
         )
     return target
+
+
+def working_folder(notebook):
+    """Path of the folder in which a notebook runs, and from which its relative paths count (``files.project_path``).
+
+    They mean the checkout that the notebook is in; one that came with the package is in none.
+    """
+    return Path.cwd() if PACKAGE in notebook.parents else notebook.parent
 
 
 def find_notebook(number_or_path):

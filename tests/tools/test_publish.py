@@ -1,7 +1,12 @@
 """What tools.publish makes of a notebook before it is committed."""
 
+import base64
+import io
+
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 from tools import notebooks, publish
 
@@ -70,6 +75,29 @@ def test_what_tells_of_the_run_is_removed():
     assert [cell.metadata for cell in cleaned.cells] == [{}, collapsed]
     assert cleaned.cells[1].execution_count == 1
     assert publish.marked_outputs(cleaned) == {"print(1)": "12"}
+
+
+def figure(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    png = base64.b64encode(buffer.getvalue()).decode()
+    return nbformat.v4.new_output("display_data", data={"image/png": png})
+
+
+def stored(output):
+    return publish.clean(notebook(output)).cells[1].outputs[0].data["image/png"]
+
+
+def test_a_chart_keeps_its_size_and_a_photograph_its_colours():
+    chart = np.full((100, 200, 3), 255, np.uint8)
+    chart[40:60] = (0, 114, 178)
+    photograph = np.random.default_rng(0).integers(0, 256, (100, 200, 3), np.uint8)
+    for pixels, mode, size in ((chart, "P", (200, 100)), (photograph, "RGB", (100, 50))):
+        png = stored(figure(pixels))
+        image = Image.open(io.BytesIO(base64.b64decode(png)))
+        assert (image.mode, image.size) == (mode, size)
+        again = nbformat.v4.new_output("display_data", data={"image/png": png})
+        assert stored(again) == png
 
 
 def test_an_error_is_not_stored():
