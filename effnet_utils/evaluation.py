@@ -103,12 +103,13 @@ def confusion_counts(labels, predicted, classes):
     return counts
 
 
-def reliability(probabilities, labels):
-    """How often a network is right when it is so confident (calibration), in 15 bins of equal width.
+def reliability(probabilities, labels, bins=15):
+    """How often a network is right when it is so confident (calibration), in bins of equal width.
 
     Args:
         probabilities: float (n, classes).
         labels: integers (n,).
+        bins: int; fewer for few images, so that there are some in each.
 
     Returns:
         (list of dicts with confidence (mean), accuracy (mean) and count of each bin that is not empty;
@@ -116,7 +117,6 @@ def reliability(probabilities, labels):
 
     Source: Guo et al. 2017 (arXiv:1706.04599), section 2.
     """
-    bins = 15
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)

@@ -89,3 +89,10 @@ def test_labels_drawn_by_the_probabilities_are_calibrated():
     rows, error = reliability(probabilities, labels)
     assert error < 0.015 and sum(row["count"] for row in rows) == 20_000
     assert reliability(probabilities, np.roll(labels, 1))[1] > 0.2
+
+
+def test_the_number_of_bins_can_be_chosen():
+    probabilities = np.array([[0.6, 0.4], [0.7, 0.3], [0.9, 0.1]])
+    rows, error = reliability(probabilities, np.array([0, 1, 0]), bins=4)
+    assert [(row["count"], row["accuracy"]) for row in rows] == [(2, 0.5), (1, 1.0)]
+    assert error == pytest.approx((2 * 0.15 + 0.1) / 3)

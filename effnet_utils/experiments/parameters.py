@@ -42,6 +42,7 @@ Overrides = _kind(str, 'JSON object of recipe values, such as {"translate": 4}')
 OutputDir = _kind(str, "folder for the results; empty makes a new one under runs/")
 Resume = _kind(bool, "continue the run in output_dir that did not end")
 ModelPath = _kind(str, "model.keras that 07 wrote; empty trains on the toy dataset")
+ClassifierPath = _kind(str, "model.keras of 07, 08 or your own; empty trains one on the toy dataset")
 LitePath = _kind(str, "the same of a Lite0")
 ImageDir = _kind(str, "folder of your own images, one folder for each class, in place of the dataset")
 Resolution = _kind(int, "size that images are upsampled to; 0 chooses by validation", ge=0, le=640, multiple_of=32)
@@ -163,7 +164,8 @@ class InspectionParameters(Parameters):
 
     dataset: Dataset = "toy"
     data_dir: DataDir = "data"
-    model_path: ModelPath = ""
+    model_path: ClassifierPath = ""
+    image_dir: ImageDir = ""
     max_train_samples: MaxTrainSamples = 0
     test_limit: MaxTestSamples = 0
     seed: Seed = 0
