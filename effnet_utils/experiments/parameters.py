@@ -207,7 +207,7 @@ class ScaleParameters(Parameters):
     """Of notebook 12."""
 
     workers: Workers = 2
-    max_train_samples: MaxTrainSamples = 2000
+    max_train_samples: MaxTrainSamples = 1000
     epochs: Epochs = 2
     output_dir: OutputDir = ""
 
