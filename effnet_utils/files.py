@@ -78,6 +78,13 @@ def photographs():
     return {path.stem: path for path in sorted(data.glob("photos/*.jpg"))}
 
 
+def shipped_script(name):
+    """The path of a program for readers, such as "predict.py": beside the notebooks, or in the installed package."""
+    _, data = shipped_folders()
+    folder = data if data.name == "_data" else data.parent / "notebooks"
+    return folder / "scripts" / name
+
+
 def read_published(table):
     """A table of published figures, as ``data/published.json`` holds it.
 

@@ -41,9 +41,7 @@ Devices = _kind(int, "GPUs that share each batch; batch_size has to be a multipl
 Overrides = _kind(str, 'JSON object of recipe values, such as {"translate": 4}')
 OutputDir = _kind(str, "folder for the results; empty makes a new one under runs/")
 Resume = _kind(bool, "continue the run in output_dir that did not end")
-ModelPath = _kind(str, "model.keras that 07 wrote; empty trains on the toy dataset")
 ClassifierPath = _kind(str, "model.keras of 07, 08 or your own; empty trains one on the toy dataset")
-LitePath = _kind(str, "the same of a Lite0")
 ImageDir = _kind(str, "folder of your own images, one folder for each class, in place of the dataset")
 Resolution = _kind(int, "size that images are upsampled to; 0 chooses by validation", ge=0, le=640, multiple_of=32)
 TuneLimit = _kind(int, "images of each fine-tuning run", ge=1)
@@ -189,20 +187,27 @@ class DeployParameters(Parameters):
 
     dataset: Dataset = "toy"
     data_dir: DataDir = "data"
-    model_path: ModelPath = ""
-    lite_path: LitePath = ""
+    model_path: ClassifierPath = ""
+    image_dir: ImageDir = ""
     max_train_samples: MaxTrainSamples = 0
     test_limit: MaxTestSamples = 0
     repeats: Repeats = 50
     seed: Seed = 0
     output_dir: OutputDir = ""
 
+    @model_validator(mode="after")
+    def _has_a_model_for_its_images(self):
+        if not self.model_path and (self.image_dir or self.dataset != "toy"):
+            given = f"image_dir is {self.image_dir!r}" if self.image_dir else f"dataset is {self.dataset!r}"
+            raise ValueError(f"{given}, which needs model_path: a model.keras of 07, 08 or your own")
+        return self
+
 
 class ScaleParameters(Parameters):
     """Of notebook 12."""
 
     workers: Workers = 2
-    max_train_samples: MaxTrainSamples = 2000
+    max_train_samples: MaxTrainSamples = 1000
     epochs: Epochs = 2
     output_dir: OutputDir = ""
 

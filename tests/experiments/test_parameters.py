@@ -5,7 +5,13 @@ import sys
 import papermill
 import pytest
 
-from effnet_utils.experiments.parameters import NOTEBOOKS, TrainParameters, images_to_train_on, parameters_of
+from effnet_utils.experiments.parameters import (
+    NOTEBOOKS,
+    DeployParameters,
+    TrainParameters,
+    images_to_train_on,
+    parameters_of,
+)
 from effnet_utils.experiments.run import declared, find_notebook
 
 each = pytest.mark.parametrize("stem", NOTEBOOKS)
@@ -61,6 +67,13 @@ def test_what_is_impossible_is_refused_in_one_line(values, message):
     with pytest.raises(ValueError, match=message) as caught:
         TrainParameters.read(values)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [{"dataset": "cifar10"}, {"image_dir": "mine"}])
+def test_images_of_ones_own_need_a_model_to_deploy(values):
+    with pytest.raises(ValueError, match=" is '(cifar10|mine)', which needs model_path"):
+        DeployParameters.read(values)
+    assert DeployParameters.read(values | {"model_path": "model.keras"})
 
 
 def test_old_spellings_are_understood():
