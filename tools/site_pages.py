@@ -10,6 +10,7 @@ import ast
 import json
 import re
 import shutil
+import statistics
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,6 +23,7 @@ SITE = ROOT / "site"
 SOURCE = SITE / "_build" / "source"
 STATIC = SITE / "_build" / "static"
 PACKAGE = ROOT / "effnet_utils"
+T_OF_THREE = 4.303  # 97.5 % quantile of Student's t with two degrees of freedom
 # Those of a folder follow the package's own; names that begin with an underscore are not for readers.
 # Those whose file and folder do not begin with an underscore.
 MODULES = [*sorted(PACKAGE.glob("[!_]*.py")), *sorted(PACKAGE.glob("[!_]*/[!_]*.py"))]
@@ -81,6 +83,25 @@ def published(name):
     return f"{tables.table(['', *found['columns'].values()], rows)}\n\n{note}"
 
 
+def pilots():
+    """The short runs by which notebook 07's recipe was chosen: each against the base of the same seed."""
+    reached = {}
+    for record in records.read_records("pilot_*").values():
+        given = record["parameters"]
+        accuracy = 100 * record["results"]["validation_accuracy"]
+        reached.setdefault(given["pilot"], {})[given["seed"]] = accuracy
+    base = reached.pop("base")
+    gains = {name: [runs[seed] - base[seed] for seed in sorted(runs)] for name, runs in reached.items()}
+    rows = []
+    for name in sorted(gains, key=lambda name: -statistics.mean(gains[name])):
+        found = gains[name]
+        interval = f"± {T_OF_THREE * statistics.stdev(found) / 3**0.5:.1f}" if len(found) == 3 else "–"
+        each = ", ".join(f"{gain:+.1f}" for gain in found)
+        rows.append([f"`{name}`", f"{statistics.mean(found):+.1f}", interval, each])
+    seeds = ", ".join(f"{base[seed]:.1f} %" for seed in sorted(base))
+    return f"The base reached {seeds}.\n\n{tables.table(('what differs', 'mean', '95 %', 'each seed'), rows)}"
+
+
 def all_records():
     found = records.read_records("*") | records.read_records("benchmarks/*")
     rows = [
@@ -97,6 +118,7 @@ PIECES = {
     "module_map": module_map,
     "module_names": module_names,
     "published": published,
+    "pilots": pilots,
     "all_records": all_records,
 }
 
