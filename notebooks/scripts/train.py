@@ -1,7 +1,7 @@
 """Notebook 07 as one script, in stock Keras: train an EfficientNet on 32x32 images.
 
-python train.py --dataset toy --epochs 3            a few minutes on two CPU cores
-python train.py --dataset cifar10 --layout cifar    about an hour there, or a GPU
+python train.py --dataset toy --epochs 3
+python train.py --dataset cifar10 --layout cifar --epochs 10
 """
 
 import argparse
@@ -23,7 +23,7 @@ parser.add_argument("--dataset", choices=CLASSES, default="toy")
 parser.add_argument("--layout", default="cifar-fast", help="stride layout: imagenet, cifar, cifar-fast, cifar-fine")
 parser.add_argument("--epochs", type=int, default=3)
 parser.add_argument("--batch-size", type=int, default=64)
-parser.add_argument("--learning-rate", type=float, default=0.003, help="peak of the one-cycle schedule")
+parser.add_argument("--learning-rate", type=float, default=0.006, help="peak of the one-cycle schedule")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--output-dir", type=Path, default=Path("runs/train"), help="for model.keras and classes.json")
 args = parser.parse_args()
@@ -34,9 +34,9 @@ train, test = load_toy() if args.dataset == "toy" else load_cifar10()
 names = CLASSES[args.dataset]
 (x_train, y_train), (x_test, y_test) = ((x, keras.utils.to_categorical(y, len(names))) for x, y in (train, test))
 
-# 2. Augmentation: flip half of the images, shift each by up to two pixels.
-shift = 2 / x_train.shape[1]
-augment = keras.Sequential([layers.RandomFlip("horizontal"), layers.RandomTranslation(shift, shift, "reflect")])
+# 2. Augmentation: flip half of the images, shift each by up to two whole pixels.
+move = layers.RandomTranslation(2 / 32, 2 / 32, interpolation="nearest")
+augment = keras.Sequential([layers.RandomFlip("horizontal"), move])
 data = tf.data.Dataset.from_tensor_slices((x_train, y_train)).shuffle(len(x_train))
 data = data.batch(args.batch_size, drop_remainder=True)
 data = data.map(lambda images, targets: (augment(images, training=True), targets)).prefetch(2)
@@ -46,10 +46,12 @@ model = efficientnet(
     "b0", layout=args.layout, input_shape=x_train.shape[1:], classes=len(names), classifier_activation=None,
     bn_momentum=0.9, drop_connect_rate=0.0, dropout_rate=0.0, preprocessing="imagenet",
 )  # fmt: skip
+zero = [model.get_layer("predictions").kernel]  # the classifier and each residual branch start at zero
 for layer in model.layers:
-    if layer.name.endswith("_add"):  # each residual branch starts at zero
-        norm = model.get_layer(layer.name.replace("_add", "_project_bn"))
-        norm.gamma.assign(ops.zeros_like(norm.gamma))
+    if layer.name.endswith("_add"):
+        zero.append(model.get_layer(layer.name.replace("_add", "_project_bn")).gamma)
+for variable in zero:
+    variable.assign(ops.zeros_like(variable))
 
 
 # 4. The learning rate climbs from a tenth of its peak for a fifth of the steps, then falls to zero.
