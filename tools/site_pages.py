@@ -10,10 +10,10 @@ import ast
 import json
 import re
 import shutil
-import statistics
 from importlib.util import find_spec
 from pathlib import Path
 
+from effnet_utils import evidence
 from effnet_utils.experiments import records
 from effnet_utils.files import read_published
 from tools import tables
@@ -23,7 +23,6 @@ SITE = ROOT / "site"
 SOURCE = SITE / "_build" / "source"
 STATIC = SITE / "_build" / "static"
 PACKAGE = ROOT / "effnet_utils"
-T_OF_THREE = 4.303  # 97.5 % quantile of Student's t with two degrees of freedom
 # Those of a folder follow the package's own; names that begin with an underscore are not for readers.
 # Those whose file and folder do not begin with an underscore.
 MODULES = [*sorted(PACKAGE.glob("[!_]*.py")), *sorted(PACKAGE.glob("[!_]*/[!_]*.py"))]
@@ -84,22 +83,18 @@ def published(name):
 
 
 def pilots():
-    """The short runs by which notebook 07's recipe was chosen: each against the base of the same seed."""
-    reached = {}
+    """The short runs by which notebook 07's recipe was chosen: each against the base, by the rule of ``evidence``."""
+    accuracies = {}
     for record in records.read_records("pilot_*").values():
         given = record["parameters"]
-        accuracy = 100 * record["results"]["validation_accuracy"]
-        reached.setdefault(given["pilot"], {})[given["seed"]] = accuracy
-    base = reached.pop("base")
-    gains = {name: [runs[seed] - base[seed] for seed in sorted(runs)] for name, runs in reached.items()}
+        accuracies.setdefault(given["pilot"], {})[given["seed"]] = record["results"]["validation_accuracy"]
     rows = []
-    for name in sorted(gains, key=lambda name: -statistics.mean(gains[name])):
-        found = gains[name]
-        interval = f"± {T_OF_THREE * statistics.stdev(found) / 3**0.5:.1f}" if len(found) == 3 else "–"
-        each = ", ".join(f"{gain:+.1f}" for gain in found)
-        rows.append([f"`{name}`", f"{statistics.mean(found):+.1f}", interval, each])
-    seeds = ", ".join(f"{base[seed]:.1f} %" for seed in sorted(base))
-    return f"The base reached {seeds}.\n\n{tables.table(('what differs', 'mean', '95 %', 'each seed'), rows)}"
+    for row in sorted(evidence.compare(accuracies, "base", images=5000), key=lambda row: -row.mean):
+        interval = "–" if row.verdict == evidence.TOO_FEW else f"{row.low:+.1f} to {row.high:+.1f}"
+        rows.append([f"`{row.name}`", f"{row.mean:+.1f}", interval, f"{len(row.gains)}", row.verdict])
+    base = ", ".join(f"{100 * accuracy:.1f} %" for accuracy in accuracies["base"].values())
+    titles = ["what differs", "points", "interval", "seeds", "verdict"]
+    return f"The base reached {base}.\n\n{tables.table(titles, rows)}"
 
 
 def all_records():
