@@ -198,10 +198,11 @@ def curves(per_epoch, title, final=None):
     Returns:
         matplotlib Figure.
     """
-    fig, (left, right) = figure(1, 2, (7.2, 3.0))
+    fig, (left, right) = figure(1, 2, (6.0, 2.9))
     epochs = [row["epoch"] for row in per_epoch]
     left.plot(epochs, [row["loss"] for row in per_epoch], marker="o", markersize=4)
-    left.set(xlabel="epoch", ylabel="training loss (nats)", title=title)
+    left.set(xlabel="epoch", ylabel="training loss (nats)")
+    fig.suptitle(title, x=0.01, ha="left", fontsize=11)
     for key, label, marker in (("accuracy", "training", "o"), ("validation_accuracy", "validation", "s")):
         if key in per_epoch[0]:
             right.plot(epochs, [100 * row[key] for row in per_epoch], marker=marker, markersize=4, label=label)

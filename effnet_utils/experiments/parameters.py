@@ -1,17 +1,19 @@
 """The notebooks' parameters: type, range, default and help of each, in one place.
 
 The command line, sweeps and the notebooks themselves read them here. The notebook's cell tagged "parameters" repeats
-names, defaults and help, because papermill needs them there; a test compares the two.
+names, defaults and help, because papermill needs them there; a test compares the two. In 07 the cell has the ten that
+matter most, and the others are understood as well.
 """
 
 import ast
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from effnet_utils.model import LAYOUTS
 from effnet_utils.scaling import VARIANTS
-from effnet_utils.training._validation import first_problem
+from effnet_utils.training._validation import allowed_values, first_problem
 from effnet_utils.training.recipe import parse_overrides
 
 TRAIN_IMAGES = {"cifar10": 50_000, "toy": 5_000}
@@ -86,6 +88,8 @@ class Parameters(BaseModel):
     def from_notebook(cls):
         """The parameters of the notebook that is running: its own cell's, with what papermill injected.
 
+        What neither sets has its default, so that a cell need not declare all of them.
+
         Raises:
             ValueError: as ``read``; also for an injected name that is no parameter, which papermill lets through.
         """
@@ -96,6 +100,23 @@ class Parameters(BaseModel):
         names = [name for name in cls.model_fields if name in namespace]
         # The injected ones last: an old spelling counts more than the cell's default of the present one.
         return cls.read({name: namespace[name] for name in [*names, *injected]})
+
+    def table(self):
+        """All parameters as text, one a line: name, value, help and, for numbers, the range.
+
+        Of an absolute path the last part is shown, so that notebooks can be published.
+        """
+        width = max(map(len, type(self).model_fields))
+        lines = []
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, str) and Path(value).is_absolute():
+                value = f".../{Path(value).name}"
+            line = f"{name:<{width}}  {value!s:<10}  {field.description}"
+            if type(value) in (int, float):
+                line += f" [{allowed_values(type(self), name)}]"
+            lines.append(line)
+        return "\n".join(lines)
 
     @property
     def recipe(self):
@@ -233,7 +254,7 @@ def parameters_of(stem, cell):
     Returns:
         subclass of Parameters.
     """
-    if stem in NOTEBOOKS and set(cell) == set(NOTEBOOKS[stem].model_fields):
+    if stem in NOTEBOOKS and set(cell) <= set(NOTEBOOKS[stem].model_fields):
         return NOTEBOOKS[stem]
     fields = {}
     for name, (type_, default, help_) in cell.items():
