@@ -12,7 +12,7 @@ PALETTE = np.float32(
 TABLE = 64  # rows and columns of cells after which random values repeat
 
 
-def write_texture_folder(folder, per_class=100, seed=0):
+def write_texture_folder(folder, per_class=200, seed=0):
     """Write images of brick walls, cobblestones and wooden planks, one folder for each class; a few seconds.
 
     All classes share colours, scales, tilts, light and noise, so that form alone tells them apart. As in a folder of
@@ -65,7 +65,8 @@ def texture(label, rng):
     """
     height, width = (int(size) for size in rng.integers(150, 401, 2))
     # The surface's own coordinates u and v, in rows of bricks: tilted, scaled, slightly bent.
-    y, x = np.mgrid[:height, :width].astype(np.float32)
+    y = np.arange(height, dtype=np.float32)[:, None]
+    x = np.arange(width, dtype=np.float32)
     unit = float(rng.uniform(0.08, 0.35)) * min(height, width)
     angle = float(rng.uniform(-0.5, 0.5) + rng.choice([0, np.pi / 2]))
     bend = float(rng.uniform(0.0, 0.12))
@@ -89,7 +90,7 @@ def texture(label, rng):
     slope = 1 + down * (y / height - 0.5) + right * (x / width - 0.5)
     shade = 1 - float(rng.uniform(0, 0.5)) / (1 + np.exp(-6 * noise(height, width, 120, rng)))
     image = float(rng.uniform(0.7, 1.4)) * image * (slope * shade)[..., None]
-    image = image + float(rng.uniform(0.01, 0.05)) * rng.standard_normal(image.shape, np.float32)
+    image = image + float(rng.uniform(0.01, 0.05)) * rng.standard_normal((height, width, 1), np.float32)
     return (255 * image.clip(0, 1)).astype(np.uint8)
 
 
@@ -129,31 +130,33 @@ def _bond(u, v, length, rng):
     to_side = np.minimum(v - row, row + 1 - v)
     width = float(rng.uniform(0.03, 0.1))
     joint = ((width - np.minimum(to_end, to_side)) / 0.04 + 0.5).clip(0, 1)
-    return row.astype(int), column.astype(int), joint
+    return row.astype(np.int32), column.astype(np.int32), joint
 
 
 def _cobbles(u, v, rng):
     """A stone around each of many random points: a pixel belongs to the nearest; in a joint two are equally near."""
     stretch = float(rng.uniform(1.0, 1.8))
     jitter = float(rng.uniform(0.25, 0.8))
-    points = 0.5 + jitter * rng.uniform(-0.5, 0.5, (TABLE, TABLE, 2)).astype(np.float32)
+    points = 0.5 + jitter * rng.uniform(-0.5, 0.5, (2, TABLE, TABLE)).astype(np.float32)
     u = u / stretch
-    base_row = np.floor(v).astype(int)
-    base_column = np.floor(u).astype(int)
-    nearest = np.full(u.shape, 9, np.float32)
+    base_row = np.floor(v).astype(np.int32)
+    base_column = np.floor(u).astype(np.int32)
+    in_row = v - base_row.astype(np.float32)
+    in_column = u - base_column.astype(np.float32)
+    nearest = np.full(u.shape, 99, np.float32)  # squares of distances
     second = nearest
     row, column = base_row, base_column
     for down, right in np.ndindex(3, 3):
         this_row = base_row + down - 1
         this_column = base_column + right - 1
-        point = points[this_row % TABLE, this_column % TABLE]
-        to_side = stretch * (u - this_column - point[..., 1])
-        distance = np.hypot(v - this_row - point[..., 0], to_side).astype(np.float32)
+        point_v, point_u = points[:, this_row % TABLE, this_column % TABLE]
+        distance = (in_row - (down - 1) - point_v) ** 2 + (stretch * (in_column - (right - 1) - point_u)) ** 2
         closer = distance < nearest
         second = np.where(closer, nearest, np.minimum(second, distance))
         row = np.where(closer, this_row, row)
         column = np.where(closer, this_column, column)
         nearest = np.minimum(nearest, distance)
+    nearest, second = np.sqrt(nearest), np.sqrt(second)
     width = float(rng.uniform(0.06, 0.16))
     joint = ((width - (second - nearest)) / 0.08 + 0.5).clip(0, 1)
     return row, column, joint, float(rng.uniform(0.0, 0.3)) * (0.5 - nearest)

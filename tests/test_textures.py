@@ -62,7 +62,7 @@ def test_it_takes_seconds():
     start = time.process_time()
     for number in range(12):
         textures.texture(number % 3, np.random.default_rng(number))
-    assert time.process_time() - start < 12 * 10 / 300 * 2  # the 300 images of notebook 08 in 10 seconds, twice over
+    assert time.process_time() - start < 12 * 0.06  # about four times what it takes on an idle core
 
 
 def test_too_few_are_refused(tmp_path):
