@@ -45,9 +45,10 @@ OutputDir = _kind(str, "folder for the results; empty makes a new one under runs
 Resume = _kind(bool, "continue the run in output_dir that did not end")
 ClassifierPath = _kind(str, "model.keras of 07, 08 or your own; empty trains one on the toy dataset")
 ImageDir = _kind(str, "folder of your own images, one folder for each class, in place of the dataset")
-Resolution = _kind(int, "size that images are upsampled to; 0 chooses by validation", ge=0, le=640, multiple_of=32)
-TuneLimit = _kind(int, "images of each fine-tuning run", ge=1)
-TuneEpochs = _kind(int, "epochs of each fine-tuning run", ge=1)
+OwnImageDir = _kind(str, "folder of your own images, one folder for each class; empty makes three textures")
+PredictDir = _kind(str, "folder of new images to predict at the end; empty takes three test images and a cat")
+Resolution = _kind(int, "height and width in pixels that images are resized to", ge=32, le=640, multiple_of=32)
+TuneEpochs = _kind(int, "passes over the training images, in each of the two stages of fine-tuning", ge=1)
 Repeats = _kind(int, "how often each measurement is repeated", ge=1)
 Rows = _kind(str, "rows of section 1 to run again in section 2, with spaces between")
 Workers = _kind(int, "runs at a time; each has its own part of the cores", ge=1)
@@ -165,15 +166,13 @@ class TrainParameters(Parameters):
 class TransferParameters(Parameters):
     """Of notebook 08."""
 
-    dataset: Dataset = "cifar10"
-    data_dir: DataDir = "data"
-    image_dir: ImageDir = ""
+    image_dir: OwnImageDir = ""
+    predict_dir: PredictDir = ""
     variant: Variant = "lite0"
-    resolution: Resolution = 0
-    max_train_samples: MaxTrainSamples = 0
-    tune_limit: TuneLimit = 1000
-    tune_epochs: TuneEpochs = 5
-    repeats: Repeats = 3
+    resolution: Resolution = 160
+    batch_size: BatchSize = 16
+    epochs: TuneEpochs = 6
+    learning_rate: LearningRate = 0.0002
     seed: Seed = 0
     output_dir: OutputDir = ""
 
