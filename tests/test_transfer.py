@@ -100,9 +100,9 @@ def test_linear_probe_finds_a_plane(count, least):
     assert correct.mean() > least
 
 
-def test_unfreeze(backbone):
-    for layer in backbone.layers:
-        layer.trainable = True
+@pytest.mark.parametrize("before", [True, False])
+def test_unfreeze(backbone, before):
+    backbone.trainable = before
     count = transfer.unfreeze(backbone, "block2b")
     trainable = {weight.path.split("/")[0] for weight in backbone.trainable_weights}
     assert trainable == {"block2b_expand_conv", "block2b_dwconv", "block2b_project_conv", "top_conv"}
