@@ -25,6 +25,8 @@ REPEAT = """    if args.num_repeat > 1:
 
 BATCH_NORM = " and not isinstance(layer, layers.BatchNormalization)"
 TRAINABLE = f"layer.trainable = k >= start{BATCH_NORM}"
+# Without it, flags stay as they were where nothing sets them.
+NO_SWITCH = ("    network.trainable = True  # where it is False, the layers' own flags count for nothing\n", "")
 RETURN_HEAT = "return heat"
 DEVIATION = "differences.std(ddof=1)"
 INTERVAL = "mean - half_width, mean + half_width"
@@ -156,10 +158,11 @@ MISTAKES = {
     "unfreeze": {
         "you left BatchNormalization trainable": [(BATCH_NORM, "")],
         "you left each BatchNormalization as it was; expected: frozen": [
+            NO_SWITCH,
             (
                 TRAINABLE,
                 "if not isinstance(layer, layers.BatchNormalization):\n            layer.trainable = k >= start",
-            )
+            ),
         ],
         "you made every layer trainable": [(TRAINABLE, "layer.trainable = True")],
         "you made every layer but BatchNormalization trainable, also those before `first`": [("k >= start", "True")],
@@ -168,10 +171,12 @@ MISTAKES = {
             ("k >= start", "layer.name.startswith(first)")
         ],
         "you left the layers before `first` as they were; expected: frozen": [
-            ("k >= start", "(k >= start or layer.trainable)")
+            NO_SWITCH,
+            ("k >= start", "(k >= start or layer.trainable)"),
         ],
         "you left the layers from `first` on as they were; expected: trainable": [
-            ("k >= start", "k >= start and layer.trainable")
+            NO_SWITCH,
+            ("k >= start", "k >= start and layer.trainable"),
         ],
         "you left out the layer `first` itself; expected: trainable, as those after it": [("k >= start", "k > start")],
         "you froze the layers from `first` on and made those before it trainable; expected: the other way round": [
