@@ -212,3 +212,40 @@ def switch_off(model, block):
     """Let a block with a skip connection add nothing, so that it outputs its input; changes the model."""
     norm = model.get_layer(f"{block}_project_bn")
     norm.set_weights([np.zeros(norm.gamma.shape), np.zeros(norm.beta.shape), *norm.get_weights()[2:]])
+
+
+# --- How far does one position see? ---------------------------------------------------------------------------------
+
+
+def receptive_fields(model):
+    """The receptive field of one position after the stem and after each block, by kernels and strides.
+
+    The SE blocks are left out: through their means, every position depends a little on the whole image.
+
+    Args:
+        model: what ``efficientnet`` builds, with a fixed, square input size.
+
+    Returns:
+        list of dicts, in the network's order: ``name`` ("stem", "block 1a", ...), ``count`` (rows of the feature map),
+        ``side`` (height and width of the field, in pixels of the image), ``step`` (pixels from one position's field to
+        the next one's), ``first`` (row where the field of the first position begins; below 0 is outside the image).
+
+    Raises:
+        ValueError: the model has no fixed, square input size.
+    """
+    height, width = model.input_shape[1:3]
+    if height is None or height != width:
+        raise ValueError(f"the model's input has the shape {model.input_shape[1:]}; expected a fixed, square size")
+    found, side, step, first = [], 1, 1, 0
+    for layer in model.layers:
+        if hasattr(layer, "kernel_size") and "_se_" not in layer.name:
+            kernel, strides, rows = layer.kernel_size[0], layer.strides[0], layer.input.shape[1]
+            # The rows of zeros that padding="same" adds; of an odd number, the larger part is below.
+            padding = max((layer.output.shape[1] - 1) * strides + kernel - rows, 0)
+            first -= padding // 2 * step
+            side += (kernel - 1) * step
+            step *= strides
+        if layer.name == "stem_conv" or layer.name.endswith("_project_conv"):
+            name = layer.name.split("_")[0].replace("block", "block ")
+            found.append({"name": name, "count": layer.output.shape[1], "side": side, "step": step, "first": first})
+    return found

@@ -12,6 +12,7 @@ from effnet_utils.classifier import load_classifier, save_classifier
 from effnet_utils.datasets import TOY_CLASSES, load_toy
 from effnet_utils.evaluation import predict_in_batches, predict_proba
 from effnet_utils.files import photographs
+from tests.tiny import tiny
 
 
 def test_the_gradient_of_a_polynomial():
@@ -265,3 +266,31 @@ def test_the_variance_between_classes():
     assert inspection.between_classes(np.ones((12, 2)), labels) == 0, "no variance at all"
     values = np.array([[0.0], [2.0], [4.0], [6.0]])  # class means 1 and 5: 16 of 20
     assert inspection.between_classes(values, np.array([7, 7, 9, 9])) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("size", [33, 48, 62])
+def test_receptive_fields_are_where_the_gradient_is_not_zero(size):
+    model = tiny(se_ratio=0, input_shape=(size, size, 3), blocks=B0_BLOCKS[:3])
+    images = np.random.default_rng(0).uniform(0, 255, (1, size, size, 3)).astype(np.float32)
+    rows = inspection.receptive_fields(model)
+    assert [row["name"] for row in rows] == ["stem", *(f"block {name}" for name in ("1a", "2a", "2b", "3a", "3b"))]
+    for row, layer in zip(rows, ["stem_conv", "block1a_project_conv", "block2a_project_conv"], strict=False):
+        part = keras.Model(model.input, model.get_layer(layer).output)
+        assert row["count"] == part.output.shape[1]
+        for at in (0, row["count"] // 2, row["count"] - 1):
+            slopes = inspection.gradient(lambda x, part=part, at=at: part(x, training=False)[:, at, at], images)
+            seen = np.flatnonzero(np.abs(slopes).sum(axis=(0, 2, 3)))
+            start = row["first"] + row["step"] * at
+            assert seen.min() == max(start, 0) and seen.max() == min(start + row["side"], size) - 1
+
+
+def test_receptive_fields_of_b0_at_the_end_of_its_stages():
+    sides = {row["name"]: row["side"] for row in inspection.receptive_fields(efficientnet("b0", include_top=False))}
+    assert [sides[f"block {name}"] for name in ("1a", "2b", "3b", "4c", "5c", "6d", "7a")] == [
+        7, 19, 67, 147, 339, 787, 851,
+    ]  # fmt: skip
+
+
+def test_receptive_fields_need_a_fixed_size():
+    with pytest.raises(ValueError, match="fixed, square size"):
+        inspection.receptive_fields(efficientnet("b0", include_top=False, input_shape=(None, None, 3)))
