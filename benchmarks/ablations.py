@@ -6,7 +6,8 @@
 EfficientNet-B0 at half its width and half its depth, so that many runs can be made on a CPU: 10,000 training images, 6
 epochs, evaluated on the 5,000 training images that are held out for validation; the test images are not touched. Writes
 records/ablation_<row>_seed<seed>.json, the run's own record; a row that has a record is not run again. With several
-workers each has its share of the cores. The exit code is 1 when runs failed. --tiny: the toy dataset and one epoch.
+workers each has its share of the cores. The row layout-cifar-fine has no records yet. The exit code is 1 when runs
+failed. --tiny: the toy dataset and one epoch.
 """
 
 import json

@@ -20,35 +20,17 @@ pixels, one epoch.
 
 import itertools
 import math
-from functools import partial
 
 import keras
 
 from benchmarks._common import ROOT, add_training_options, argument_parser, load_split, record_of, run_missing
-from effnet_utils import efficientnet
-from effnet_utils.datasets import describe_dataset
+from benchmarks._finetune import RECIPE, build, start
 from effnet_utils.experiments import records
 from effnet_utils.training.augment import Batches
-from effnet_utils.training.checkpoints import Checkpoints
-from effnet_utils.training.recipe import Recipe
-from effnet_utils.training.trainer import EpochLogger, StopAtNaN, make_trainer
-from effnet_utils.transfer import on_upsampled, unfreeze
+from effnet_utils.training.trainer import StopAtNaN
 
 CHECKPOINTS = ROOT / "runs" / "finetune"
-# The initialisation of the recipe is for training from scratch; these weights are trained already.
-RECIPE = Recipe(zero_last_gamma=False)
 TINY = {"sizes": [64], "batch_size": 50, "amounts": [200], "epochs": 1}
-
-
-def build(size):
-    """(keras.Model from 32-pixel images, upsampled to size, to logits; number of the backbone's trained weights)."""
-    shape = (size, size, 3)
-    backbone = efficientnet("lite0", weights="imagenet", include_top=False, pooling="avg", input_shape=shape)
-    trained = unfreeze(backbone, "stem")
-    features = on_upsampled(backbone, (32, 32, 3))
-    x = keras.layers.Dropout(0.2)(features.output)
-    logits = keras.layers.Dense(10, kernel_initializer="zeros", dtype="float32", name="predictions")(x)
-    return keras.Model(features.input, logits), trained
 
 
 def finetune(settings, name, data_dir):
@@ -57,23 +39,16 @@ def finetune(settings, name, data_dir):
     clock = records.Stopwatch()
     (images, labels), evaluated = load_split(data_dir, settings["max_train_samples"], settings["eval_split"])
     batches = Batches(labels, settings["batch_size"], 10, RECIPE, settings["seed"])
-    facts = describe_dataset("cifar10", data_dir, len(images), len(evaluated[0]))
-    folder = CHECKPOINTS / name
-    folder.mkdir(parents=True, exist_ok=True)
     sizes = settings["image_sizes"]
-    epochs = settings["epochs"]
-    steps = len(batches) * epochs
-    adamw = partial(keras.optimizers.AdamW, weight_decay=RECIPE.weight_decay)
+    folder = CHECKPOINTS / name
     setup = 0.0
     for number, size in enumerate(sizes, start=1):
         network, trained = build(size)
-        trainer = make_trainer(network, images, RECIPE, settings["learning_rate"], steps, optimizer=adamw)
-        logger = EpochLogger()
-        identity = {**settings, **facts, "backend": keras.backend.backend()}
-        checkpoints = Checkpoints(folder, trainer, batches, logger, identity)
         # No weight depends on the size: the network for the next size resumes from the last one's checkpoint.
-        done = checkpoints.start(resume=True)
-        until = math.ceil(number * epochs / len(sizes))
+        trainer, logger, checkpoints, done = start(
+            network, images, batches, RECIPE, settings, folder, data_dir, len(evaluated[0])
+        )
+        until = math.ceil(number * settings["epochs"] / len(sizes))
         setup += clock.lap()
         if done < until:
             callbacks = [logger, StopAtNaN(), checkpoints]

@@ -1,5 +1,7 @@
 """Deployment: the same network with less to compute."""
 
+from collections import Counter
+
 import keras
 import numpy as np
 from keras import layers
@@ -15,32 +17,23 @@ def fold_batch_norm(model):
 
     Args:
         model: flat functional ``keras.Model``, such as ``efficientnet`` returns, in which every BatchNormalization
-            follows a convolution without activation.
+            follows a convolution without bias and activation whose output nothing else uses.
 
     Returns:
-        ``keras.Model`` for inference with the same inputs and, up to rounding, the same outputs.
+        ``keras.Model`` for inference with the same inputs and, up to rounding, the same outputs; ready to be exported.
 
     Raises:
-        ValueError: a BatchNormalization follows something else.
+        ValueError: the model is not functional or contains a model, a layer is called more than once, or a
+            BatchNormalization cannot be folded; the message names the layer.
 
     Source: Jacob et al. 2018 (arXiv:1712.05877), section 3.2.
     """
-    makers = {id(layer.output): layer for layer in model.layers}
-    norms = {}
-    for layer in model.layers:
-        if isinstance(layer, layers.BatchNormalization):
-            before = makers[id(layer.input)]
-            plain = isinstance(before, layers.Conv2D | layers.DepthwiseConv2D) and not before.use_bias
-            if not plain or before.activation is not keras.activations.linear:
-                raise ValueError(
-                    f"{layer.name} follows {before.name}; expected a convolution without bias and activation before it"
-                )
-            norms[before.name] = layer
+    norms = _norms_to_fold(model)
 
     def rebuild(layer):
         if isinstance(layer, layers.Normalization):
             mean, variance = (np.ravel(keras.ops.convert_to_numpy(value)) for value in (layer.mean, layer.variance))
-            scale = 1 / np.sqrt(variance)
+            scale = 1 / np.maximum(np.sqrt(variance), keras.config.epsilon())  # as Keras does
             offset = -mean * scale
             return layers.Rescaling(scale.tolist(), offset.tolist(), name=layer.name)
         more = {"use_bias": True} if layer.name in norms else {}
@@ -53,10 +46,55 @@ def fold_batch_norm(model):
     for layer in (layer for layer in folded.layers if layer.weights):
         weights = model.get_layer(layer.name).get_weights()
         if layer.name in norms:
-            norm = norms[layer.name]
-            gamma, beta, mean, variance = norm.get_weights()
-            scale = gamma / np.sqrt(variance + norm.epsilon)
-            kernel = weights[0] * (scale[:, None] if isinstance(layer, layers.DepthwiseConv2D) else scale)
-            weights = [kernel, beta - mean * scale]
+            weights = _fold(*weights, norms[layer.name], isinstance(layer, layers.DepthwiseConv2D))
         layer.set_weights(weights)
+    folded(folded.input)  # Keras exports only what was called once
     return folded
+
+
+def _fold(kernel, norm, depthwise):
+    """[kernel, bias] of a convolution that includes a BatchNormalization."""
+    mean, variance = (keras.ops.convert_to_numpy(value) for value in (norm.moving_mean, norm.moving_variance))
+    gamma = keras.ops.convert_to_numpy(norm.gamma) if norm.scale else np.ones_like(mean)
+    beta = keras.ops.convert_to_numpy(norm.beta) if norm.center else 0
+    scale = gamma / np.sqrt(variance + norm.epsilon)
+    # The output channels are a kernel's last axis; those of a depthwise kernel are its last two.
+    return [kernel * (scale.reshape(kernel.shape[2:]) if depthwise else scale), beta - mean * scale]
+
+
+def _norms_to_fold(model):
+    """{name of a convolution: the BatchNormalization after it}; ValueError for a model that cannot be folded."""
+    if isinstance(model, keras.Sequential) or not hasattr(model, "operations"):
+        raise ValueError(
+            f"{model.name} is a {type(model).__name__}; expected a functional model, keras.Model(inputs, x)"
+        )
+    for operation in model.operations:
+        if isinstance(operation, keras.Model):
+            raise ValueError(
+                f"{model.name} contains the model {operation.name!r} as one layer; expected a flat model: build on "
+                "backbone.output, then keras.Model(backbone.input, outputs)"
+            )
+        if isinstance(operation, layers.Normalization) and operation.invert:
+            raise ValueError(f"{operation.name} has invert=True; expected a Normalization that subtracts the mean")
+    for layer in model.get_config()["layers"]:
+        if len(layer["inbound_nodes"]) > 1:
+            raise ValueError(f"{layer['name']} is called more than once; expected a model without shared layers")
+    makers = {}
+    uses = Counter(id(tensor) for tensor in model.outputs)
+    for operation in model.operations:
+        makers |= {id(tensor): operation for tensor in keras.tree.flatten(operation.output)}
+        uses.update(id(tensor) for tensor in keras.tree.flatten(operation.input))
+    norms = {}
+    for norm in (layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)):
+        before = makers[id(norm.input)]
+        plain = isinstance(before, layers.Conv2D | layers.DepthwiseConv2D) and not before.use_bias
+        if not plain or before.activation is not keras.activations.linear:
+            raise ValueError(
+                f"{norm.name} follows {before.name}; expected a convolution without bias and activation before it"
+            )
+        if uses[id(norm.input)] > 1:
+            raise ValueError(f"the output of {before.name} is used besides {norm.name}; expected it alone")
+        if norm.axis not in (-1, 3) or before.data_format != "channels_last":
+            raise ValueError(f"{norm.name} has axis {norm.axis}; expected the channels to be the last axis")
+        norms[before.name] = norm
+    return norms

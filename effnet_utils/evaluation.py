@@ -96,6 +96,26 @@ def evaluate(probabilities, labels):
     }
 
 
+def accuracy_interval(correct, count):
+    """The 95 % interval of an accuracy measured on few images (Wilson's): what other images of the kind could give.
+
+    Args:
+        correct: int, images that are right.
+        count: int > 0, images in all.
+
+    Returns:
+        (low, high), fractions in 0..1. Also for 0 and for all correct, where p ± 2 standard errors would have no width.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    z = 1.96
+    fraction = correct / count
+    centre = fraction + z**2 / (2 * count)
+    spread = z * np.sqrt(fraction * (1 - fraction) / count + z**2 / (4 * count**2))
+    scale = 1 + z**2 / count
+    return float((centre - spread) / scale), float((centre + spread) / scale)
+
+
 def confusion_counts(labels, predicted, classes):
     """How often each class was predicted as each: int (classes, classes), row = true class, column = predicted."""
     counts = np.zeros((classes, classes), int)
@@ -103,12 +123,13 @@ def confusion_counts(labels, predicted, classes):
     return counts
 
 
-def reliability(probabilities, labels):
-    """How often a network is right when it is so confident (calibration), in 15 bins of equal width.
+def reliability(probabilities, labels, bins=15):
+    """How often a network is right when it is so confident (calibration), in bins of equal width.
 
     Args:
         probabilities: float (n, classes).
         labels: integers (n,).
+        bins: int; fewer for few images, so that there are some in each.
 
     Returns:
         (list of dicts with confidence (mean), accuracy (mean) and count of each bin that is not empty;
@@ -116,7 +137,6 @@ def reliability(probabilities, labels):
 
     Source: Guo et al. 2017 (arXiv:1706.04599), section 2.
     """
-    bins = 15
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)

@@ -11,10 +11,15 @@ from pathlib import Path
 PARTIAL = ".partial-"
 
 
-def project_path(path):
-    """An absolute path. Relative ones count from the repository's root where there is one, else the working folder."""
+def project_path(path, here=None):
+    """An absolute path. Relative ones count from the repository's root where there is one, else the working folder.
+
+    Args:
+        path: str or Path.
+        here: Path, the folder from which the repository is looked for; None is the working folder.
+    """
     path = Path(path).expanduser()
-    here = Path.cwd()
+    here = here or Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "effnet_utils" / "files.py").is_file() and (folder / "pyproject.toml").is_file():
             return folder / path
@@ -71,6 +76,13 @@ def photographs():
     """
     _, data = shipped_folders()
     return {path.stem: path for path in sorted(data.glob("photos/*.jpg"))}
+
+
+def shipped_script(name):
+    """The path of a program for readers, such as "predict.py": beside the notebooks, or in the installed package."""
+    _, data = shipped_folders()
+    folder = data if data.name == "_data" else data.parent / "notebooks"
+    return folder / "scripts" / name
 
 
 def read_published(table):

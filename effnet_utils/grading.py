@@ -240,8 +240,7 @@ class Grade:
         try:
             report = _exam(name, function) if name == "b0" else _compare(name, function)
         except (NotWritten, NotImplementedError):
-            text = "it returns nothing. Write its body in place of `...`, and end it with `return`"
-            return Report(False, f"{name}: not written yet; {text}.")
+            return Report(False, f"{name}: not written yet; {GRADERS[name].unwritten}.")
         except Exception as error:
             report = Report(False, f"{name}: not yet. It could not be checked: {type(error).__name__}: {error}")
         return Report(report.passed, report.message + _note(name, report.passed))

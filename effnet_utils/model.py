@@ -335,7 +335,7 @@ def endpoints(model):
     """Names of the layers whose feature maps a detector or a segmenter takes: the last one at each scale.
 
     Args:
-        model: what ``efficientnet`` returns.
+        model: what ``efficientnet`` returns, also after ``deploy.fold_batch_norm``.
 
     Returns:
         dict {"reduction_1": name, "reduction_2": name, ...}; the feature maps of "reduction_i" are ``2**i`` times
@@ -348,6 +348,6 @@ def endpoints(model):
     for layer in model.layers:
         if layer.name == "stem_conv" or layer.name.endswith("dwconv"):
             level += layer.strides[0] == 2
-        elif layer.name.endswith(("project_bn", "_add")) and level:
+        elif layer.name.endswith(("project_conv", "project_bn", "_add")) and level:
             found[f"reduction_{level}"] = layer.name
     return found

@@ -198,10 +198,11 @@ def curves(per_epoch, title, final=None):
     Returns:
         matplotlib Figure.
     """
-    fig, (left, right) = figure(1, 2, (7.2, 3.0))
+    fig, (left, right) = figure(1, 2, (6.0, 2.9))
     epochs = [row["epoch"] for row in per_epoch]
     left.plot(epochs, [row["loss"] for row in per_epoch], marker="o", markersize=4)
-    left.set(xlabel="epoch", ylabel="training loss (nats)", title=title)
+    left.set(xlabel="epoch", ylabel="training loss (nats)")
+    fig.suptitle(title, x=0.01, ha="left", fontsize=11)
     for key, label, marker in (("accuracy", "training", "o"), ("validation_accuracy", "validation", "s")):
         if key in per_epoch[0]:
             right.plot(epochs, [100 * row[key] for row in per_epoch], marker=marker, markersize=4, label=label)
@@ -261,25 +262,33 @@ def bars(names, values, title, xlabel):
 
 
 def forest(rows, title, xlabel):
-    """Repeated measurements of several variants side by side, the best on top: small points and their mean.
+    """Repeated measurements of several variants, the best on top: small points, one for each seed, and their mean.
 
     Args:
-        rows: dict {name: numbers}, such as the differences from a base, one for each seed.
+        rows: list of ``evidence.Verdict``, or a dict {name: numbers}, such as the differences from a base.
         title, xlabel: str.
 
     Returns:
-        matplotlib Figure, with a line at zero.
+        matplotlib Figure, with a line at zero. The bars of verdicts are their intervals, in colour where they say
+        "difference"; rows with too few seeds have none. The bars of numbers reach from the smallest to the largest.
     """
-    order = sorted(rows, key=lambda name: np.mean(rows[name]))
-    fig, ax = figure(size=(6.8, 0.26 * len(rows) + 1.0))
-    for place, name in enumerate(order):
-        values = rows[name]
-        mean = np.mean(values)
-        ax.plot([min(values), max(values)], [place, place], color=COLORS[5], linewidth=3, solid_capstyle="butt")
+    if isinstance(rows, dict):
+        rows = [(name, values, np.mean(values), min(values), max(values), COLORS[5]) for name, values in rows.items()]
+    else:
+        blue, grey = COLORS[5], "#bbbbbb"
+        rows = [
+            (row.name, row.gains, row.mean, row.low, row.high, blue if row.verdict == "difference" else grey)
+            for row in rows
+        ]
+    rows = sorted(rows, key=lambda row: row[2])
+    fig, ax = figure(size=(6.0, 0.3 * len(rows) + 1.0))
+    for place, (_, values, mean, low, high, color) in enumerate(rows):
+        ax.plot([low, high], [place, place], color=color, linewidth=5, solid_capstyle="butt")
         ax.plot(values, [place] * len(values), "o", color=COLORS[0], markersize=4)
         ax.plot(mean, place, "D", color=COLORS[1], markersize=6)
     ax.axvline(0, color=COLORS[6], linewidth=1)
-    ax.set(yticks=range(len(order)), yticklabels=order, title=title, xlabel=xlabel)
+    ax.set(yticks=range(len(rows)), yticklabels=[row[0] for row in rows], ylim=(-0.6, len(rows) - 0.4), xlabel=xlabel)
+    fig.suptitle(title, x=0.01, ha="left", fontsize=11)
     ax.grid(axis="y", visible=False)
     return fig
 

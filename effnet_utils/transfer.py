@@ -150,6 +150,7 @@ def unfreeze(network, first):
     start = next((k for k, name in enumerate(names) if name.startswith(first)), None)
     if start is None:
         raise ValueError(f"no layer's name begins with {first!r}; layers: {', '.join(names)}")
+    network.trainable = True  # where it is False, the layers' own flags count for nothing
     for k, layer in enumerate(network.layers):
         layer.trainable = k >= start and not isinstance(layer, layers.BatchNormalization)
     return sum(int(np.prod(w.shape)) for w in network.trainable_weights)

@@ -1,4 +1,4 @@
-"""What tests have to say besides passing: printed at the end, also when they ran in several processes."""
+"""What tests share: a working folder, and what they have to say besides passing, which is printed at the end."""
 
 import time
 
@@ -11,6 +11,13 @@ START = time.monotonic()
 @pytest.fixture
 def say(record_property):
     return lambda text: record_property("said", text)
+
+
+@pytest.fixture
+def working_folder(tmp_path, monkeypatch):
+    """An empty folder in which the test runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -1,4 +1,4 @@
-"""Images of one's own: a folder for each class, read by load_image_dir."""
+"""Images of one's own: a folder for each class, read by load_image_dir, and divided by stratified_split."""
 
 import io
 import os
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from effnet_utils.datasets import load_image_dir
+from effnet_utils.datasets import image_files, list_image_dir, load_image_dir, read_images, stratified_split
 
 SIDE = 16
 RNG = np.random.default_rng(0)
@@ -48,12 +48,19 @@ def test_plain_images(folder):
         (Image.new("RGBA", (20, 20), (0, 0, 0, 51)), (204, 204, 204)),
         (Image.new("RGB", (20, 20), (5, 6, 7)).quantize(2), (5, 6, 7)),
         (Image.new("RGB", (1, 1), (5, 6, 7)), (5, 6, 7)),
+        (Image.fromarray(np.full((20, 20, 2), (9, 255), np.uint8)), (9, 9, 9)),
     ],
-    ids=["grey", "16 bits", "half transparent", "palette", "one pixel"],
+    ids=["grey", "16 bits", "half transparent", "palette", "one pixel", "grey with alpha"],
 )
 def test_other_kinds_of_images(folder, image, expected):
     save(folder / "cats" / "z.png", image)
     assert (the_other(folder) == np.array(expected)).all()
+
+
+def test_four_colours_of_print(folder):
+    save(folder / "cats" / "z.jpg", Image.new("CMYK", (20, 20), (0, 255, 255, 0)))
+    red, green, blue = the_other(folder).mean(axis=(0, 1))
+    assert red > 200 and green < 60 and blue < 60
 
 
 def test_the_middle_is_cut_out_and_shape_is_kept(folder):
@@ -84,6 +91,41 @@ def test_unreadable_files_are_named_and_left_out(folder):
         assert line.startswith(os.path.join("cats", name) + ": ") and len(line) > 20
 
 
+def test_a_file_that_is_no_image_is_called_so(folder):
+    (folder / "cats" / "notes.txt").write_text("no image")
+    *_, left_out = load_image_dir(folder, SIDE)
+    assert left_out == [f"{os.path.join('cats', 'notes.txt')}: not an image of a known format"]
+
+
+def test_nested_folders_names_outside_ascii_and_what_archives_leave_behind(folder):
+    image = Image.new("RGB", (20, 20), "green")
+    for name in ("cats/from ’24/kätzchen 猫.png", "cats/__MACOSX/._z.png", "__MACOSX/cats/._z.png", ".cache/a/b.png"):
+        save(folder / name, image)
+    (folder / "__MACOSX" / "empty").mkdir()
+    images, labels, classes, left_out = load_image_dir(folder, SIDE)
+    assert classes == ("cats", "dogs") and labels.tolist() == [0, 0, 1] and left_out == []
+    paths, listed, _ = list_image_dir(folder)
+    assert [path.name for path in paths] == ["kätzchen 猫.png", "plain.png", "plain.png"]
+    assert listed.tolist() == labels.tolist()
+
+
+def test_a_folder_that_is_split_already_is_not_taken_for_two_classes(tmp_path):
+    for part in ("train", "Test"):
+        save(tmp_path / part / "cats" / "a.png", Image.new("RGB", (20, 20)))
+    with pytest.raises(ValueError, match="is split already .*Test, train.* side by side into one folder, or set"):
+        load_image_dir(tmp_path, SIDE)
+
+
+def test_read_images_says_which_were_read(folder):
+    (folder / "cats" / "broken.png").write_bytes(b"no image")
+    paths = image_files(folder)
+    assert [path.name for path in paths] == ["broken.png", "plain.png", "plain.png"]
+    images, read, left_out = read_images(paths, SIDE)
+    assert images.shape == (2, SIDE, SIDE, 3) and read.tolist() == [1, 2] and list(left_out) == [paths[0]]
+    images, read, _ = read_images([], SIDE)
+    assert images.shape == (0, SIDE, SIDE, 3) and len(read) == 0
+
+
 def test_changed_bytes_raise_nothing_of_pillows_own(folder):
     """Images with bytes changed at random are read or left out."""
     for kind in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"):
@@ -106,3 +148,37 @@ def test_folders_that_do_not_fit(tmp_path, folder):
         load_image_dir(folder, SIDE)
     with pytest.raises(ValueError, match="at least two; found: none"):
         load_image_dir(folder / "cats", SIDE)
+
+
+# --- The split --------------------------------------------------------------------------------------------------------
+
+
+def test_every_part_has_the_same_proportions():
+    labels = RNG.permutation([0] * 100 + [1] * 50 + [2] * 10)
+    parts = stratified_split(labels, (0.6, 0.2, 0.2), seed=1)
+    counts = [np.bincount(labels[part]).tolist() for part in parts]
+    assert counts == [[60, 30, 6], [20, 10, 2], [20, 10, 2]]
+    assert sorted(np.concatenate(parts)) == list(range(160))
+    again = stratified_split(labels, (0.6, 0.2, 0.2), seed=1)
+    other = stratified_split(labels, (0.6, 0.2, 0.2), seed=2)
+    assert all(np.array_equal(one, two) for one, two in zip(parts, again, strict=True))
+    assert not any(np.array_equal(one, two) for one, two in zip(parts, other, strict=True))
+
+
+def test_a_small_class_is_in_every_part():
+    labels = np.array([0] * 50 + [1] * 3)
+    parts = stratified_split(labels)
+    assert [np.bincount(labels[part])[1] for part in parts] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "fractions", "message"),
+    [
+        ([0] * 9 + [1] * 2, (0.6, 0.2, 0.2), "class 1 has 2 images, too few for 3 parts"),
+        ([0] * 9, (0.6, 0.2), "fractions are .* whose sum is 1"),
+        ([0] * 9, (1.0, 0.0), "fractions are .* positive"),
+    ],
+)
+def test_what_cannot_be_split_is_refused(labels, fractions, message):
+    with pytest.raises(ValueError, match=message):
+        stratified_split(labels, fractions)

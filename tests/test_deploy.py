@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from effnet_utils import B0_BLOCKS, efficientnet, parity
+from effnet_utils import B0_BLOCKS, efficientnet, endpoints, parity
 from effnet_utils.deploy import fold_batch_norm
+from tests.tiny import tiny
 
 
 def trained(variant, **arguments):
@@ -59,3 +60,87 @@ def test_a_norm_with_nothing_to_fold_into_is_named():
     ):
         with pytest.raises(ValueError, match="norm follows (conv|relu); expected a convolution without"):
             fold_batch_norm(keras.Model(inputs, build()))
+
+
+def test_a_norm_without_gamma_and_beta_and_several_outputs_of_a_depthwise_convolution():
+    inputs = keras.Input((32, 32, 3))
+    x = layers.Conv2D(4, 3, use_bias=False)(inputs)
+    x = layers.BatchNormalization(scale=False)(x)
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False)(x)
+    x = layers.BatchNormalization(center=False, epsilon=0.1)(x)
+    model = keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+    parity.randomise(model)
+    check(model)
+
+
+def nested(x):
+    return keras.Model(x, tiny(include_top=False)(x), name="outer")
+
+
+def shared(x):
+    conv = layers.Conv2D(4, 3, padding="same", use_bias=False, name="conv")
+    return keras.Model(x, layers.BatchNormalization()(conv(x)) + layers.BatchNormalization()(conv(x)))
+
+
+def used_twice(x):
+    y = layers.Conv2D(4, 3, use_bias=False, name="conv")(x)
+    return keras.Model(x, layers.BatchNormalization(name="norm")(y) + 2 * y)
+
+
+def also_an_output(x):
+    y = layers.Conv2D(4, 3, use_bias=False, name="conv")(x)
+    return keras.Model(x, [y, layers.BatchNormalization(name="norm")(y)])
+
+
+def wrong_axis(x):
+    return keras.Model(x, layers.BatchNormalization(axis=1, name="norm")(layers.Conv2D(4, 3, use_bias=False)(x)))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (nested, "outer contains the model 'efficientnetb0' as one layer; expected a flat model"),
+        (shared, "conv is called more than once; expected a model without shared layers"),
+        (used_twice, "the output of conv is used besides norm"),
+        (also_an_output, "the output of conv is used besides norm"),
+        (wrong_axis, "norm has axis 1; expected the channels to be the last axis"),
+        (lambda x: keras.Sequential([x, layers.Flatten()], name="line"), "line is a Sequential; expected a functional"),
+        (
+            lambda x: keras.Model(x, layers.Normalization(mean=0, variance=1, invert=True, name="back")(x)),
+            "back has inv",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_folded_is_refused_in_one_sentence(build, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        fold_batch_norm(build(keras.Input((32, 32, 3))))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_endpoints_of_a_folded_network_have_the_same_feature_maps():
+    model = trained("b0", width=0.25, depth=0.25)
+    folded = fold_batch_norm(model)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    found = []
+    for network in (model, folded):
+        names = endpoints(network)
+        outputs = {key: network.get_layer(name).output for key, name in names.items()}
+        found.append(keras.Model(network.input, outputs).predict_on_batch(images))
+    before, after = found
+    assert list(before) == list(after)
+    for key in before:
+        np.testing.assert_allclose(after[key], before[key], atol=1e-4 * np.abs(before[key]).max())
+
+
+@pytest.mark.slow
+def test_a_freshly_folded_network_can_be_exported(tmp_path):
+    import onnxruntime
+
+    folded = fold_batch_norm(trained("b0", width=0.25, depth=0.25, preprocessing="imagenet"))
+    folded.export(tmp_path / "model.onnx", format="onnx", verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (entry,) = session.get_inputs()
+    images = np.random.default_rng(0).uniform(0, 255, (3, 32, 32, 3)).astype(np.float32)
+    (found,) = session.run(None, {entry.name: images})
+    expected = folded.predict_on_batch(images)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())

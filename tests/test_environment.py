@@ -104,6 +104,7 @@ def test_wheel_holds_the_records_and_the_published_figures(tmp_path):
     assert "effnet_utils/_data/published.json" in inside
     # What run_notebook("07") takes where there is no checkout.
     assert "effnet_utils/_data/notebooks/07_train_cifar10.ipynb" in inside
+    assert "effnet_utils/_data/scripts/predict.py" in inside
 
 
 # --- What the Makefile does -------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 
 from effnet_utils import load_toy
 from effnet_utils.evaluation import (
+    accuracy_interval,
     confusion_counts,
     evaluate,
     predict_in_batches,
@@ -89,3 +90,25 @@ def test_labels_drawn_by_the_probabilities_are_calibrated():
     rows, error = reliability(probabilities, labels)
     assert error < 0.015 and sum(row["count"] for row in rows) == 20_000
     assert reliability(probabilities, np.roll(labels, 1))[1] > 0.2
+
+
+def test_the_number_of_bins_can_be_chosen():
+    probabilities = np.array([[0.6, 0.4], [0.7, 0.3], [0.9, 0.1]])
+    rows, error = reliability(probabilities, np.array([0, 1, 0]), bins=4)
+    assert [(row["count"], row["accuracy"]) for row in rows] == [(2, 0.5), (1, 1.0)]
+    assert error == pytest.approx((2 * 0.15 + 0.1) / 3)
+
+
+def test_the_interval_of_an_accuracy():
+    """Wilson's: as published for 81 of 263 (Newcombe 1998, table I, method 3), and with a width also at the ends."""
+    np.testing.assert_allclose(accuracy_interval(81, 263), (0.2553, 0.3662), atol=1e-4)
+    np.testing.assert_allclose(accuracy_interval(0, 20), (0.0, 0.1611), atol=1e-4)
+    np.testing.assert_allclose(accuracy_interval(20, 20), (1 - 0.1611, 1.0), atol=1e-4)
+
+
+def test_the_interval_holds_the_true_accuracy_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    for true, count in ((0.9, 60), (0.97, 60), (0.5, 12)):
+        found = [accuracy_interval(correct, count) for correct in rng.binomial(count, true, 2000)]
+        covered = np.mean([low <= true <= high for low, high in found])
+        assert 0.91 < covered < 0.99

@@ -63,12 +63,14 @@ def test_shipped_files_are_found_in_a_checkout_and_in_an_installed_package(tmp_p
     assert (records / "benchmarks").is_dir()
     assert (data / "published.json").is_file()
     assert {"cat", "espresso", "rocket"} <= set(files.photographs())
+    assert files.shipped_script("predict.py").is_file()
     inside = tmp_path / "_data"
     (inside / "photos").mkdir(parents=True)
     (inside / "photos" / "a.jpg").touch()
     monkeypatch.setattr(files, "__file__", str(tmp_path / "files.py"))
     assert files.shipped_folders() == (inside / "records", inside)
     assert files.photographs() == {"a": inside / "photos" / "a.jpg"}
+    assert files.shipped_script("predict.py") == inside / "scripts" / "predict.py"
 
 
 def test_published_tables_have_sources():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from effnet_utils import B0_BLOCKS, BlockArgs, plots
+from effnet_utils import B0_BLOCKS, BlockArgs, evidence, plots
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
 HISTORY = [{"epoch": e, "loss": 1 / e, "accuracy": e / 5, "validation_accuracy": e / 6} for e in (1, 2, 3)]
@@ -69,6 +69,18 @@ def test_forest():
     ax = plots.forest({"low": [-1, -2], "high": [3, 1], "one": [0.5]}, "t", "gain").axes[0]
     assert texts(ax.get_yticklabels()) == ["low", "one", "high"]
     assert [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"] == [-1.5, 0.5, 2]
+
+
+def test_forest_draws_the_intervals_that_are_judged():
+    runs = {"base": (0.5, 0.51), "far": (0.8, 0.8), "near": (0.5, 0.52), "single": (0.6,)}
+    verdicts = evidence.compare({name: dict(enumerate(row)) for name, row in runs.items()}, "base", 5000)
+    ax = plots.forest(verdicts, "t", "gain").axes[0]
+    assert texts(ax.get_yticklabels()) == ["near", "single", "far"]
+    bars = [line for line in ax.lines if line.get_linewidth() == 5]
+    far, near, single = verdicts
+    assert [tuple(bar.get_xdata()) for bar in bars[::2]] == [(near.low, near.high), (far.low, far.high)]
+    assert bars[0].get_color() != bars[2].get_color(), "a difference is in colour"
+    assert np.isnan(bars[1].get_xdata()).all()
 
 
 def test_show_needs_alt_text_and_saves_a_png(tmp_path, capsys):

@@ -4,7 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from effnet_utils import B0_BLOCKS, efficientnet, transfer
+from effnet_utils import B0_BLOCKS, efficientnet, parity, transfer
+from effnet_utils.classifier import load_classifier, save_classifier
+from effnet_utils.deploy import fold_batch_norm
+from effnet_utils.inspection import grad_cam
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (7, 16, 16, 3), np.uint8)
@@ -97,9 +100,9 @@ def test_linear_probe_finds_a_plane(count, least):
     assert correct.mean() > least
 
 
-def test_unfreeze(backbone):
-    for layer in backbone.layers:
-        layer.trainable = True
+@pytest.mark.parametrize("before", [True, False])
+def test_unfreeze(backbone, before):
+    backbone.trainable = before
     count = transfer.unfreeze(backbone, "block2b")
     trainable = {weight.path.split("/")[0] for weight in backbone.trainable_weights}
     assert trainable == {"block2b_expand_conv", "block2b_dwconv", "block2b_project_conv", "top_conv"}
@@ -117,3 +120,37 @@ def test_split(backbone):
     np.testing.assert_allclose(parts, backbone.predict_on_batch(images), atol=1e-5)
     with pytest.raises(ValueError, match="no block 'block7'; blocks: block1a, block2a, block2b"):
         transfer.split(backbone, "block7")
+
+
+# --- What notebook 08 saves -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_fine_tuned_classifier_can_be_saved_folded_and_looked_into(tmp_path):
+    """Flat, with a dropout and a dense layer on the backbone: read back, without BatchNorm, by Grad-CAM, all agree."""
+    keras.utils.set_random_seed(0)
+    backbone = small()
+    x = keras.layers.Dropout(0.2)(backbone.output)
+    model = keras.Model(backbone.input, keras.layers.Dense(3, name="predictions")(x))
+    parity.randomise(model)
+    transfer.unfreeze(model, "block2b")
+    model.compile("adamw", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    images = RNG.integers(0, 256, (6, 48, 48, 3), np.uint8)
+    model.fit(images, np.array([0, 1, 2] * 2), verbose=0)
+    expected = model.predict_on_batch(images)
+
+    save_classifier(model, ("a", "b", "ü"), tmp_path)
+    again, names = load_classifier(tmp_path)
+    assert names == ["a", "b", "ü"] and again.input_shape == (None, 48, 48, 3)
+    np.testing.assert_allclose(again.predict_on_batch(images), expected, atol=1e-5 * np.abs(expected).max())
+
+    folded = fold_batch_norm(again)
+    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in folded.layers)
+    np.testing.assert_allclose(folded.predict_on_batch(images), expected, atol=1e-4 * np.abs(expected).max())
+
+    heat = grad_cam(again, images[:2], [0, 2])
+    kernel = again.get_layer("predictions").get_weights()[0]
+    maps = transfer.split(again, "avg_pool")[0].predict_on_batch(images[:2])
+    # The class activation map: at the last feature maps, the classifier's own weights.
+    by_hand = np.maximum(np.einsum("nhwc,cn->nhw", maps, kernel[:, [0, 2]]), 0) / np.prod(maps.shape[1:3])
+    np.testing.assert_allclose(heat, by_hand, atol=1e-4 * by_hand.max())

@@ -57,9 +57,14 @@ STATED = re.compile(r"^\| (Running|Memory) \| ([0-9.]+) (seconds|minutes?|GB)", 
 # --- The committed form -------------------------------------------------------------------------------------------
 
 
+def _own_cells(notebook):
+    """Without the cell that papermill adds."""
+    return [cell for cell in notebook.cells if "injected-parameters" not in tags(cell)]
+
+
 def clean(notebook):
     """Drop injected parameters and the run's metadata, number the cells 1..n; raise for an error or stderr output."""
-    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in tags(cell)]
+    notebook.cells = _own_cells(notebook)
     notebook.metadata = {key: value for key, value in notebook.metadata.items() if key in KEPT_METADATA}
     notebook.metadata["language_info"] = {"name": "python"}
     for cell in notebook.cells:
@@ -123,10 +128,12 @@ def marked_outputs(notebook):
 
 
 def store(notebook, name):
-    """Write the committed form and print which marked outputs have changed."""
+    """Write the committed form, with its reading time, and print which marked outputs have changed."""
     target = ROOT / "notebooks" / name
     before = marked_outputs(read(target)) if target.exists() else {}
     notebook = clean(notebook)
+    reading_time = reading.row(reading.measured(notebook))
+    notebook.cells[0].source = reading.READING.sub(reading_time, notebook.cells[0].source)
     nbformat.write(notebook, target)
     after = marked_outputs(notebook)
     changed = [source for source in after if source in before and before[source] != after[source]]
@@ -149,8 +156,7 @@ def stated(notebook):
 
 
 def state(notebook, seconds, gigabytes):
-    """Write the measured figures into the first cell, unless what it states is within a fifth of them; and the reading
-    time, which is the same on every machine."""
+    """Write the measured figures into the first cell, unless what it states is within a fifth of them."""
     old_seconds, old_gigabytes = stated(notebook)
     for kind, old, new, text in (
         ("Running", old_seconds, seconds, _duration(seconds)),
@@ -159,8 +165,6 @@ def state(notebook, seconds, gigabytes):
         if not 0.8 < new / old < 1.25:
             pattern = re.compile(rf"^\| {kind} \| [0-9.]+ \w+", re.MULTILINE)
             notebook.cells[0].source = pattern.sub(f"| {kind} | {text}", notebook.cells[0].source)
-    reading_time = reading.row(reading.measured(notebook))
-    notebook.cells[0].source = reading.READING.sub(reading_time, notebook.cells[0].source)
 
 
 def _duration(seconds):
@@ -211,7 +215,7 @@ def refresh(path):
     small = nbformat.v4.new_notebook(metadata=notebook.metadata)
     small.cells = [nbformat.v4.new_code_cell(cell.source) for cell in first_cells + record_cells]
     executed = _run(small, path.name)
-    for cell, new_cell in zip(record_cells, executed.cells[len(first_cells) :], strict=True):
+    for cell, new_cell in zip(record_cells, _own_cells(executed)[len(first_cells) :], strict=True):
         cell.outputs = new_cell.outputs
     return notebook
 

@@ -13,6 +13,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+from effnet_utils import evidence
 from effnet_utils.experiments import records
 from effnet_utils.files import read_published
 from tools import explore, tables
@@ -81,6 +82,21 @@ def published(name):
     return f"{tables.table(['', *found['columns'].values()], rows)}\n\n{note}"
 
 
+def pilots():
+    """The short runs by which notebook 07's recipe was chosen: each against the base, by the rule of ``evidence``."""
+    accuracies = {}
+    for record in records.read_records("pilot_*").values():
+        given = record["parameters"]
+        accuracies.setdefault(given["pilot"], {})[given["seed"]] = record["results"]["validation_accuracy"]
+    rows = []
+    for row in sorted(evidence.compare(accuracies, "base", images=5000), key=lambda row: -row.mean):
+        interval = "–" if row.verdict == evidence.TOO_FEW else f"{row.low:+.1f} to {row.high:+.1f}"
+        rows.append([f"`{row.name}`", f"{row.mean:+.1f}", interval, f"{len(row.gains)}", row.verdict])
+    base = ", ".join(f"{100 * accuracy:.1f} %" for accuracy in accuracies["base"].values())
+    titles = ["what differs", "points", "interval", "seeds", "verdict"]
+    return f"The base reached {base}.\n\n{tables.table(titles, rows)}"
+
+
 def all_records():
     found = records.read_records("*") | records.read_records("benchmarks/*")
     rows = [
@@ -102,6 +118,7 @@ PIECES = {
     "module_map": module_map,
     "module_names": module_names,
     "published": published,
+    "pilots": pilots,
     "all_records": all_records,
     "network_source": network_source,
     "explore_difference": explore.difference,

@@ -1,5 +1,6 @@
 """The functions that readers write: references, and the calls on which a reader's function is compared with them."""
 
+import copy
 import math
 import zlib
 from collections.abc import Callable
@@ -10,12 +11,14 @@ from numbers import Integral
 import keras
 import numpy as np
 
-from effnet_utils import blocks, scaling
+from effnet_utils import blocks, scaling, transfer
 from effnet_utils.blocks import BlockArgs
 from effnet_utils.model import efficientnet
 from effnet_utils.parity import DRAWS, count_parameters, weights_by_key
 
 ERRORS = 5  # standard errors by which a random number may differ from what is expected
+# {number of seeds: the 97.5 % quantile of Student's t for one degree of freedom less}
+T_QUANTILES = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
 
 
 class NotWritten(Exception):
@@ -67,6 +70,27 @@ def _stochastic_depth(branch, drop_rate, training, rng):
     return branch * keep / (1 - drop_rate)
 
 
+def _grad_cam(feature_maps, gradients):
+    weights = gradients.mean(axis=(0, 1))
+    weighted = weights * feature_maps
+    heat = np.maximum(weighted.sum(axis=-1), 0)
+    return heat
+
+
+def _paired_interval(changed, base, t):
+    differences = changed - base
+    deviation = differences.std(ddof=1)
+    half_width = t * deviation / math.sqrt(len(differences))
+    mean = differences.mean()
+    return mean - half_width, mean + half_width
+
+
+def _fold_batch_norm(kernel, gamma, beta, mean, variance, epsilon):
+    scale = gamma / np.sqrt(variance + epsilon)
+    bias = beta - mean * scale
+    return kernel * scale, bias
+
+
 # --- Calls of functions of numbers and arrays -----------------------------------------------------------------------
 
 
@@ -85,22 +109,23 @@ def _whole(value):
 
 
 def _call(name, arguments, options):
-    parts = [*map(str, arguments), *(f"{option}={value!r}" for option, value in options.items())]
+    shown = [repr(argument) if isinstance(argument, np.ndarray) else str(argument) for argument in arguments]
+    parts = [*shown, *(f"{option}={value!r}" for option, value in options.items())]
     return f"{name}({', '.join(parts)})"
 
 
-def _number_case(name, results, convert, *arguments, **options):
-    """A call with numbers that returns the named numbers."""
+def _results_case(name, results, convert, *arguments, **options):
+    """A call with numbers or arrays that returns the named ones."""
 
     def observe(function):
-        value = function(*arguments, **options)
+        value = function(*copy.deepcopy(arguments), **options)
         if value is None or value is Ellipsis:
             raise NotWritten
         if len(results) == 1:
             values = [value]
         elif isinstance(value, (dict, set, str)) or not hasattr(value, "__iter__"):
             number = {2: "two", 3: "three"}[len(results)]
-            yield "results", f"expected {number} numbers ({', '.join(results)}), found {type(value).__name__}"
+            yield "results", f"expected {number} values ({', '.join(results)}), found {type(value).__name__}"
             return
         else:
             values = list(value)
@@ -157,7 +182,7 @@ def _conv_cost_cases():
         groups = (1, 1, in_channels)[number % 3]
         arguments = (*sizes, in_channels, groups * int(rng.integers(1, 30)), (1, 3, 5)[number // 3 % 3])
         options = {"stride": int(rng.integers(1, 4)), "groups": groups} if groups > 1 or number % 2 else {}
-        yield _number_case("conv_cost", ("parameters", "MACs"), _whole, *arguments, **options)
+        yield _results_case("conv_cost", ("parameters", "MACs"), _whole, *arguments, **options)
 
 
 def _round_filters_cases():
@@ -174,7 +199,7 @@ def _round_filters_cases():
         if not math.isclose(limit, round(limit / 8) * 8):
             pairs.append(pair)
     for pair in pairs:
-        yield _number_case("round_filters", ("channels",), _whole, *pair)
+        yield _results_case("round_filters", ("channels",), _whole, *pair)
 
 
 def _round_repeats_cases():
@@ -182,7 +207,7 @@ def _round_repeats_cases():
     pairs = [(repeats, depth) for repeats in (1, 2, 3, 4) for depth in (1.0, 1.1, 1.2, 1.4, 1.8, 2.2, 2.6, 3.1)]
     pairs += [(int(rng.integers(1, 12)), int(rng.integers(1, 30)) / 8) for _ in range(40)]
     for pair in pairs:
-        yield _number_case("round_repeats", ("blocks",), _whole, *pair)
+        yield _results_case("round_repeats", ("blocks",), _whole, *pair)
 
 
 def _compound_cases():
@@ -190,7 +215,7 @@ def _compound_cases():
     for number in range(60):
         phi = (0, 1, 2, 0.5, 7)[number] if number < 5 else round(rng.uniform(0, 8), 2)
         bases = [] if number < 5 or number % 3 else rng.uniform(1, 2, 3).round(2).tolist()
-        yield _number_case("compound_coefficients", ("depth", "width", "resolution"), array, phi, *bases)
+        yield _results_case("compound_coefficients", ("depth", "width", "resolution"), array, phi, *bases)
 
 
 def _one_cycle_cases():
@@ -200,7 +225,55 @@ def _one_cycle_cases():
         warmup = (0.2, 0.0, 0.25, 0.5)[number % 4]
         step = (0, total_steps, round(total_steps * warmup), int(rng.integers(total_steps)))[number // 4 % 4]
         peak = round(rng.uniform(0.001, 1), 3)
-        yield _number_case("one_cycle", ("learning rate",), array, step, total_steps, peak, warmup)
+        yield _results_case("one_cycle", ("learning rate",), array, step, total_steps, peak, warmup)
+
+
+def _grad_cam_cases():
+    """Feature maps with gradients of both signs. Each result is positive somewhere; every third, everywhere."""
+    rng = np.random.default_rng(11)
+    for number in range(54):
+        shape = (*rng.integers(2, 8, 2).tolist(), int(rng.integers(1, 9)))
+        feature_maps = rng.normal(0.5, 1, shape).astype("float32")
+        gradients = rng.normal(0.2, 1, shape).astype("float32")
+        if number % 3 == 0:
+            feature_maps = np.abs(feature_maps)
+            gradients += np.float32(2)
+        elif _grad_cam(feature_maps, gradients).max() == 0:
+            gradients = -gradients
+
+        def observe(function, feature_maps=feature_maps, gradients=gradients):
+            yield "result", array(function(feature_maps.copy(), gradients.copy()))
+
+        yield Case(f"grad_cam(feature_maps, gradients) with arrays of shape {shape}", observe)
+
+
+def _paired_interval_cases():
+    """From 2 to 8 seeds, whose accuracy differs more than the change does."""
+    rng = np.random.default_rng(12)
+    for number in range(56):
+        seeds, t = list(T_QUANTILES.items())[number % len(T_QUANTILES)]
+        base = rng.uniform(0.6, 0.9, seeds)
+        changed = base + rng.normal(0.01, 0.01, seeds)
+        accuracies = (changed.round(3), base.round(3))
+        yield _results_case("paired_interval", ("low", "high"), array, *accuracies, t)
+
+
+def _fold_batch_norm_cases():
+    """Kernels with as many inputs as outputs, and others; variances below epsilon and above it."""
+    rng = np.random.default_rng(13)
+    for number in range(54):
+        inputs = int(rng.integers(1, 6))
+        outputs = inputs if number % 3 == 0 else int(rng.integers(1, 6))
+        shape = (*rng.choice([1, 2, 3, 5], 2).tolist(), inputs, outputs)
+        kernel = rng.normal(0, 1, shape)
+        gamma = rng.uniform(0.5, 2, outputs)
+        beta, mean = rng.normal(0, 1, (2, outputs))
+        variance = rng.uniform(0.01, 2, outputs)
+        epsilon = (1e-3, 1e-5, 0.1)[number // 3 % 3]
+        arrays = [values.astype("float32") for values in (kernel, gamma, beta, mean, variance)]
+        case = _results_case("fold_batch_norm", ("kernel", "bias"), array, *arrays, epsilon)
+        call = f"fold_batch_norm(kernel, gamma, beta, mean, variance, {epsilon}) with a kernel of shape {shape}"
+        yield replace(case, call=call)
 
 
 # --- Stochastic depth -----------------------------------------------------------------------------------------------
@@ -373,6 +446,79 @@ def _mbconv_cases():
         yield _layer_case("mbconv_block", seed, size, channels, args, optional=tuple(extra), **options, **extra)
 
 
+# --- Layers that are to be trained ----------------------------------------------------------------------------------
+
+
+def _random_model(rng):
+    """A flat model of convolutions, Dense layers and BatchNormalization, with names such as block1a_conv."""
+    inputs = keras.Input((4, 4, 3))
+    x = keras.layers.Conv2D(2, 3, name="stem_conv")(inputs)
+    x = keras.layers.BatchNormalization(name="stem_bn")(x)
+    for stage in range(1, int(rng.integers(3, 5))):
+        for letter in "ab"[: rng.integers(1, 3)]:
+            block = f"block{stage}{letter}"
+            units = int(rng.integers(2, 6))
+            if rng.random() < 0.7:
+                x = keras.layers.Conv2D(units, 1, use_bias=False, name=f"{block}_conv")(x)
+            else:
+                x = keras.layers.Dense(units, name=f"{block}_dense")(x)
+            x = keras.layers.BatchNormalization(name=f"{block}_bn")(x)
+            x = keras.layers.ReLU(name=f"{block}_relu")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
+    return keras.Model(inputs, keras.layers.Dense(10, name="predictions")(x))
+
+
+def _set_trainable(model, trainable, exceptions=()):
+    """Make a model and all its layers trainable or not, but for the layers of some names."""
+    model.trainable = trainable
+    for layer in model.layers:
+        layer.trainable = trainable != (layer.name in exceptions)
+
+
+def _changes_nothing(function, model, first):
+    """Whether a function leaves both a trainable and a frozen model as it is."""
+    for trainable in (True, False):
+        _set_trainable(model, trainable)
+        function(model, first)
+        if any(layer.trainable != trainable for layer in model.layers):
+            return False
+    return True
+
+
+def _unfreeze_cases():
+    """9 models and two names for each; at first all layers are trainable, or all are frozen, or some of them.
+
+    A model that is frozen at first is so itself, too, as after ``model.trainable = False``: else TensorFlow would
+    ignore ``model.trainable = True``, with which a right answer may begin.
+    """
+    rng = np.random.default_rng(14)
+    for number in range(18):
+        if number % 2 == 0:
+            model = _random_model(rng)
+        names = [layer.name for layer in model.layers if layer.weights]
+        # The beginning of the name of a layer, of a block and of a stage.
+        place = int(rng.integers(2, len(names)))
+        first = (names[place].split("_")[0], "stem", "predictions", names[place], "block2")[number % 5]
+        some = [name for name in names if rng.random() < 0.5]
+        call = f"unfreeze(model, {first!r}) with the layers {', '.join(names)}"
+        for text, trainable, exceptions in (
+            ("all trainable before", True, []),
+            ("frozen before by model.trainable = False", False, []),
+            (f"frozen before by model.trainable = False, but for {', '.join(some)}", False, some),
+        ):
+
+            def observe(function, model=model, first=first, before=(trainable, exceptions), is_first=number == 0):
+                if is_first and _changes_nothing(function, model, first):
+                    raise NotWritten
+                _set_trainable(model, *before)
+                function(model, first)
+                yield "trainable layers", [layer.name for layer in model.layers if layer.weights and layer.trainable]
+                if before[0]:
+                    yield "model.trainable", model.trainable
+
+            yield Case(f"{call}; {text}", observe)
+
+
 # --- All graders ------------------------------------------------------------------------------------------------------
 
 
@@ -384,6 +530,7 @@ class Grader:
     signature: str
     reference: Callable
     make_cases: Callable
+    unwritten: str = "it returns nothing. Write its body in place of `...`, and end it with `return`"
 
 
 BLOCK = 'x, args, *, activation="swish", drop_rate=0.0, bn_momentum=0.99, bn_epsilon=1e-3, name=""'
@@ -391,6 +538,8 @@ INVERTED = 'x, filters, *, expand_ratio=6, kernel_size=3, strides=1, activation=
 SE_BLOCK = 'x, squeeze_filters, *, activation="swish", name="se_"'
 COMPOUND = "phi, alpha=1.2, beta=1.1, gamma=1.15"
 CONVOLUTION = "height, width, in_channels, out_channels, kernel_size, stride=1, groups=1"
+FOLD = "kernel, gamma, beta, mean, variance, epsilon"
+UNCHANGED = "it changes no layer's `trainable`. Write its body in place of `...`"
 # In the order of the notebooks.
 GRADERS = {
     "swish": Grader("01", "x", _swish, _swish_cases),
@@ -405,4 +554,8 @@ GRADERS = {
     "round_repeats": Grader("06", "repeats, depth", scaling.round_repeats, _round_repeats_cases),
     "round_filters": Grader("06", "filters, width", scaling.round_filters, _round_filters_cases),
     "one_cycle": Grader("07", "step, total_steps, peak, warmup", _one_cycle, _one_cycle_cases),
+    "unfreeze": Grader("08", "model, first", transfer.unfreeze, _unfreeze_cases, UNCHANGED),
+    "grad_cam": Grader("09", "feature_maps, gradients", _grad_cam, _grad_cam_cases),
+    "paired_interval": Grader("10", "changed, base, t", _paired_interval, _paired_interval_cases),
+    "fold_batch_norm": Grader("11", FOLD, _fold_batch_norm, _fold_batch_norm_cases),
 }

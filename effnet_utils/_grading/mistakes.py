@@ -23,6 +23,14 @@ REPEAT = """    if args.num_repeat > 1:
         return mbconv_block(x, args, activation=activation, drop_rate=drop_rate, name=f"{name}next_")
     return x"""
 
+BATCH_NORM = " and not isinstance(layer, layers.BatchNormalization)"
+TRAINABLE = f"layer.trainable = k >= start{BATCH_NORM}"
+# Without it, flags stay as they were where nothing sets them.
+NO_SWITCH = ("    network.trainable = True  # where it is False, the layers' own flags count for nothing\n", "")
+RETURN_HEAT = "return heat"
+DEVIATION = "differences.std(ddof=1)"
+INTERVAL = "mean - half_width, mean + half_width"
+
 MISTAKES = {
     "swish": {
         "this were ReLU, max(x, 0)": [(SWISH, "keras.ops.relu(x)")],
@@ -146,6 +154,125 @@ MISTAKES = {
         ],
         "the learning rate stayed at the peak after the warm-up": [("* part", "")],
         "warmup were a number of steps; expected: a fraction of them": [("warmup * total_steps", "warmup")],
+    },
+    "unfreeze": {
+        "you left BatchNormalization trainable": [(BATCH_NORM, "")],
+        "you left each BatchNormalization as it was; expected: frozen": [
+            NO_SWITCH,
+            (
+                TRAINABLE,
+                "if not isinstance(layer, layers.BatchNormalization):\n            layer.trainable = k >= start",
+            ),
+        ],
+        "you made every layer trainable": [(TRAINABLE, "layer.trainable = True")],
+        "you made every layer but BatchNormalization trainable, also those before `first`": [("k >= start", "True")],
+        "you froze every layer": [(TRAINABLE, "layer.trainable = False")],
+        "you made only those layers trainable whose own name starts with `first`; expected: those after them, too": [
+            ("k >= start", "layer.name.startswith(first)")
+        ],
+        "you left the layers before `first` as they were; expected: frozen": [
+            NO_SWITCH,
+            ("k >= start", "(k >= start or layer.trainable)"),
+        ],
+        "you left the layers from `first` on as they were; expected: trainable": [
+            NO_SWITCH,
+            ("k >= start", "k >= start and layer.trainable"),
+        ],
+        "you left out the layer `first` itself; expected: trainable, as those after it": [("k >= start", "k > start")],
+        "you froze the layers from `first` on and made those before it trainable; expected: the other way round": [
+            ("k >= start", "k < start")
+        ],
+        "you set model.trainable = False and left it: then no layer is trained, whatever its own `trainable` says": [
+            ("    for k, layer", "    network.trainable = False\n    for k, layer")
+        ],
+    },
+    "grad_cam": {
+        "you left out the ReLU": [("np.maximum(weighted.sum(axis=-1), 0)", "weighted.sum(axis=-1)")],
+        "you took the absolute value; expected: ReLU": [
+            ("np.maximum(weighted.sum(axis=-1), 0)", "np.abs(weighted.sum(axis=-1))")
+        ],
+        "you applied ReLU to each channel before the sum": [
+            ("weighted.sum(axis=-1)", "np.maximum(weighted, 0).sum(axis=-1)")
+        ],
+        "you set the negative weights to 0; ReLU belongs after the sum over the channels": [
+            ("weights * feature_maps", "np.maximum(weights, 0) * feature_maps")
+        ],
+        "you multiplied the feature maps by the gradient of each position; expected: by its mean over the positions": [
+            ("weights * feature_maps", "gradients * feature_maps")
+        ],
+        "you took the gradients' mean over the channels; expected: over the positions": [
+            ("mean(axis=(0, 1))", "mean(axis=-1, keepdims=True)")
+        ],
+        "you took one mean of all gradients; expected: one for each channel": [("mean(axis=(0, 1))", "mean()")],
+        "you took the gradients' maximum over the positions; expected: their mean": [
+            ("gradients.mean(", "gradients.max(")
+        ],
+        "you took the gradients' sum over the positions; expected: their mean": [("gradients.mean(", "gradients.sum(")],
+        "you took the absolute value of the gradients": [("gradients.mean(", "np.abs(gradients).mean(")],
+        "you took the mean over the channels at the end; expected: their sum": [("weighted.sum(", "weighted.mean(")],
+        "you ignored the gradients": [("weights * feature_maps", "feature_maps")],
+        "you took the weights from the feature maps and applied them to the gradients": [
+            ("gradients.mean(", "feature_maps.mean("),
+            ("weights * feature_maps", "weights * gradients"),
+        ],
+        "you divided the result by its maximum, as for a figure; expected: as it is, so that maps can be compared": [
+            (RETURN_HEAT, "return heat / heat.max()")
+        ],
+        "you scaled the result to 0..1, as for a figure; expected: as it is, so that maps can be compared": [
+            (RETURN_HEAT, "return (heat - heat.min()) / (heat.max() - heat.min())")
+        ],
+    },
+    "paired_interval": {
+        "you divided by n in the standard deviation, as NumPy's default does; expected: n - 1, ddof=1": [
+            ("ddof=1", "ddof=0")
+        ],
+        "you did not take the pairs together: this is the interval of two independent samples": [
+            (DEVIATION, "math.sqrt(changed.var(ddof=1) + base.var(ddof=1))")
+        ],
+        "you took the standard deviation of `changed` alone; expected: of the differences": [
+            (DEVIATION, "changed.std(ddof=1)")
+        ],
+        "you took the standard deviation of `base` alone; expected: of the differences": [
+            (DEVIATION, "base.std(ddof=1)")
+        ],
+        "you did not divide by the square root of n: this is an interval for one seed, not for the mean": [
+            (" / math.sqrt(len(differences))", "")
+        ],
+        "you divided by n; expected: by its square root": [("math.sqrt(len(differences))", "len(differences)")],
+        "you divided by the square root of n - 1; the standard deviation has taken care of that": [
+            ("math.sqrt(len(differences))", "math.sqrt(len(differences) - 1)")
+        ],
+        "you left out t": [("t * deviation", "deviation")],
+        "you took 1.96, for infinitely many seeds; expected: t": [("t * deviation", "1.96 * deviation")],
+        "you subtracted the wrong way round; expected: changed - base": [("changed - base", "base - changed")],
+        "you took half of what is to be added and subtracted; `t` is for both sides": [
+            ("t * deviation", "0.5 * t * deviation")
+        ],
+        "you left out the upper side; expected: low and high, as far from the mean": [
+            (INTERVAL, "mean - half_width, mean")
+        ],
+        "you returned the mean and half the width; expected: low and high": [(INTERVAL, "mean, half_width")],
+        "you returned high, low; expected: low, high": [(INTERVAL, "mean + half_width, mean - half_width")],
+    },
+    "fold_batch_norm": {
+        "you left out epsilon": [("variance + epsilon", "variance")],
+        "you took 1e-3 for epsilon, Keras's default; expected: the argument": [("+ epsilon", "+ 1e-3")],
+        "you added epsilon after the square root": [("np.sqrt(variance + epsilon)", "(np.sqrt(variance) + epsilon)")],
+        "you divided by the variance; expected: by the square root of variance + epsilon": [
+            ("np.sqrt(variance + epsilon)", "(variance + epsilon)")
+        ],
+        "you multiplied by the square root; expected: divided by it": [("gamma / np.sqrt", "gamma * np.sqrt")],
+        "you left out gamma": [("gamma / np.sqrt", "1 / np.sqrt")],
+        "you left the kernel as it was": [("kernel * scale", "kernel")],
+        "you left out the mean: the bias is not beta alone": [("beta - mean * scale", "beta")],
+        "you left out beta": [("beta - mean * scale", "-mean * scale")],
+        "you did not scale the mean": [("mean * scale", "mean")],
+        "you scaled beta, too; it is added after the scaling": [("beta - mean * scale", "(beta - mean) * scale")],
+        "you added the mean; expected: subtracted": [("beta - mean", "beta + mean")],
+        "you scaled the inputs of the kernel; expected: its outputs, the last axis": [
+            ("kernel * scale", "kernel * scale[:, None]")
+        ],
+        "you returned bias, kernel; expected: kernel, bias": [("kernel * scale, bias", "bias, kernel * scale")],
     },
     "stochastic_depth": {
         "you did not divide the branches that are kept by 1 - drop_rate": [(" / (1 - drop_rate)", "")],

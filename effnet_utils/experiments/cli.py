@@ -26,6 +26,7 @@ def _parser():
     run.add_argument("-o", "--output-dir", default="", metavar="DIR", help="for the results (default: new, in runs/)")
     run.add_argument("--force", action="store_true", help="replace a record that the folder already holds")
     run.add_argument("--time-limit", type=int, default=TIME_LIMIT, metavar="S", help="seconds that one cell may take")
+    run.add_argument("--no-trials", action="store_true", help="leave out the cells on which no result depends")
     run.add_argument("--list", action="store_true", help="print the notebook's parameters and stop")
 
     sweep = commands.add_parser("sweep", help="run a notebook over a grid of parameters, several runs at a time")
@@ -55,7 +56,14 @@ def _run(given):
         return 0
     values = _parsed(path, given.p)
     try:
-        target = run_notebook(path, values, given.output_dir, force=given.force, time_limit=given.time_limit)
+        target = run_notebook(
+            path,
+            values,
+            given.output_dir,
+            force=given.force,
+            time_limit=given.time_limit,
+            trials=not given.no_trials,
+        )
     except ValueError:
         raise
     except KeyboardInterrupt:

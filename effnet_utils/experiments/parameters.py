@@ -1,17 +1,19 @@
 """The notebooks' parameters: type, range, default and help of each, in one place.
 
 The command line, sweeps and the notebooks themselves read them here. The notebook's cell tagged "parameters" repeats
-names, defaults and help, because papermill needs them there; a test compares the two.
+names, defaults and help, because papermill needs them there; a test compares the two. In 07 the cell has the ten that
+matter most, and the others are understood as well.
 """
 
 import ast
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from effnet_utils.model import LAYOUTS
 from effnet_utils.scaling import VARIANTS
-from effnet_utils.training._validation import first_problem
+from effnet_utils.training._validation import allowed_values, first_problem
 from effnet_utils.training.recipe import parse_overrides
 
 TRAIN_IMAGES = {"cifar10": 50_000, "toy": 5_000}
@@ -41,12 +43,12 @@ Devices = _kind(int, "GPUs that share each batch; batch_size has to be a multipl
 Overrides = _kind(str, 'JSON object of recipe values, such as {"translate": 4}')
 OutputDir = _kind(str, "folder for the results; empty makes a new one under runs/")
 Resume = _kind(bool, "continue the run in output_dir that did not end")
-ModelPath = _kind(str, "model.keras that 07 wrote; empty trains on the toy dataset")
-LitePath = _kind(str, "the same of a Lite0")
+ClassifierPath = _kind(str, "model.keras of 07, 08 or your own; empty trains one on the toy dataset")
 ImageDir = _kind(str, "folder of your own images, one folder for each class, in place of the dataset")
-Resolution = _kind(int, "size that images are upsampled to; 0 chooses by validation", ge=0, le=640, multiple_of=32)
-TuneLimit = _kind(int, "images of each fine-tuning run", ge=1)
-TuneEpochs = _kind(int, "epochs of each fine-tuning run", ge=1)
+OwnImageDir = _kind(str, "folder of your own images, one folder for each class; empty makes three textures")
+PredictDir = _kind(str, "folder of new images to predict at the end; empty takes three test images and a cat")
+Resolution = _kind(int, "height and width in pixels that images are resized to", ge=32, le=640, multiple_of=32)
+TuneEpochs = _kind(int, "passes over the training images, in each of the two stages of fine-tuning", ge=1)
 Repeats = _kind(int, "how often each measurement is repeated", ge=1)
 Rows = _kind(str, "rows of section 1 to run again in section 2, with spaces between")
 Workers = _kind(int, "runs at a time; each has its own part of the cores", ge=1)
@@ -87,6 +89,8 @@ class Parameters(BaseModel):
     def from_notebook(cls):
         """The parameters of the notebook that is running: its own cell's, with what papermill injected.
 
+        What neither sets has its default, so that a cell need not declare all of them.
+
         Raises:
             ValueError: as ``read``; also for an injected name that is no parameter, which papermill lets through.
         """
@@ -97,6 +101,23 @@ class Parameters(BaseModel):
         names = [name for name in cls.model_fields if name in namespace]
         # The injected ones last: an old spelling counts more than the cell's default of the present one.
         return cls.read({name: namespace[name] for name in [*names, *injected]})
+
+    def table(self):
+        """All parameters as text, one a line: name, value, help and, for numbers, the range.
+
+        Of an absolute path the last part is shown, so that notebooks can be published.
+        """
+        width = max(map(len, type(self).model_fields))
+        lines = []
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, str) and Path(value).is_absolute():
+                value = f".../{Path(value).name}"
+            line = f"{name:<{width}}  {value!s:<10}  {field.description}"
+            if type(value) in (int, float):
+                line += f" [{allowed_values(type(self), name)}]"
+            lines.append(line)
+        return "\n".join(lines)
 
     @property
     def recipe(self):
@@ -145,15 +166,13 @@ class TrainParameters(Parameters):
 class TransferParameters(Parameters):
     """Of notebook 08."""
 
-    dataset: Dataset = "cifar10"
-    data_dir: DataDir = "data"
-    image_dir: ImageDir = ""
+    image_dir: OwnImageDir = ""
+    predict_dir: PredictDir = ""
     variant: Variant = "lite0"
-    resolution: Resolution = 0
-    max_train_samples: MaxTrainSamples = 0
-    tune_limit: TuneLimit = 1000
-    tune_epochs: TuneEpochs = 5
-    repeats: Repeats = 3
+    resolution: Resolution = 160
+    batch_size: BatchSize = 16
+    epochs: TuneEpochs = 6
+    learning_rate: LearningRate = 0.0002
     seed: Seed = 0
     output_dir: OutputDir = ""
 
@@ -163,7 +182,8 @@ class InspectionParameters(Parameters):
 
     dataset: Dataset = "toy"
     data_dir: DataDir = "data"
-    model_path: ModelPath = ""
+    model_path: ClassifierPath = ""
+    image_dir: ImageDir = ""
     max_train_samples: MaxTrainSamples = 0
     test_limit: MaxTestSamples = 0
     seed: Seed = 0
@@ -187,20 +207,27 @@ class DeployParameters(Parameters):
 
     dataset: Dataset = "toy"
     data_dir: DataDir = "data"
-    model_path: ModelPath = ""
-    lite_path: LitePath = ""
+    model_path: ClassifierPath = ""
+    image_dir: ImageDir = ""
     max_train_samples: MaxTrainSamples = 0
     test_limit: MaxTestSamples = 0
     repeats: Repeats = 50
     seed: Seed = 0
     output_dir: OutputDir = ""
 
+    @model_validator(mode="after")
+    def _has_a_model_for_its_images(self):
+        if not self.model_path and (self.image_dir or self.dataset != "toy"):
+            given = f"image_dir is {self.image_dir!r}" if self.image_dir else f"dataset is {self.dataset!r}"
+            raise ValueError(f"{given}, which needs model_path: a model.keras of 07, 08 or your own")
+        return self
+
 
 class ScaleParameters(Parameters):
     """Of notebook 12."""
 
     workers: Workers = 2
-    max_train_samples: MaxTrainSamples = 2000
+    max_train_samples: MaxTrainSamples = 1000
     epochs: Epochs = 2
     output_dir: OutputDir = ""
 
@@ -226,7 +253,7 @@ def parameters_of(stem, cell):
     Returns:
         subclass of Parameters.
     """
-    if stem in NOTEBOOKS and set(cell) == set(NOTEBOOKS[stem].model_fields):
+    if stem in NOTEBOOKS and set(cell) <= set(NOTEBOOKS[stem].model_fields):
         return NOTEBOOKS[stem]
     fields = {}
     for name, (type_, default, help_) in cell.items():

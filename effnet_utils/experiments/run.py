@@ -5,18 +5,22 @@ the run before a kernel starts.
 """
 
 import ast
+import json
+import logging
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 from effnet_utils.files import project_path
 
 TIME_LIMIT = 4 * 3600
 PACKAGE = Path(__file__).resolve().parents[1]
+TRIAL = "trial"  # the tag of a cell that shows something and that the result does not depend on
 TYPES = {"bool": bool, "int": int, "float": float, "str": str}
 
 
-def run_notebook(number_or_path, parameters=None, output_dir="", *, force=False, time_limit=TIME_LIMIT):
+def run_notebook(number_or_path, parameters=None, output_dir="", *, force=False, time_limit=TIME_LIMIT, trials=False):
     """Execute a notebook and keep the executed copy beside the files that it writes.
 
     Args:
@@ -25,6 +29,8 @@ def run_notebook(number_or_path, parameters=None, output_dir="", *, force=False,
         output_dir: folder for the results; "" makes ``runs/<notebook>/<date and time>``.
         force: bool, replace a record that the folder already holds.
         time_limit: int, seconds that one cell may take.
+        trials: bool, execute also the cells tagged "trial", on which no result depends, such as 07's small trainings
+            on the toy dataset. Without, the executed copy lacks them.
 
     Returns:
         Path of the executed notebook.
@@ -50,13 +56,12 @@ def run_notebook(number_or_path, parameters=None, output_dir="", *, force=False,
     if "output_dir" in cell:
         changes["output_dir"] = str(folder)
     target = folder / path.name
-    with tempfile.TemporaryDirectory(prefix="effnet-") as sockets:
+    with tempfile.TemporaryDirectory(prefix="effnet-") as sockets, _no_false_alarm():
         papermill.execute_notebook(
-            str(path),
+            str(path if trials else _without_trials(path, sockets)),
             str(target),
             parameters=changes,
-            # Relative paths mean the checkout that the notebook is in; one that came with the package is in none.
-            cwd=str(Path.cwd() if PACKAGE in path.parents else path.parent),
+            cwd=str(working_folder(path)),
             kernel_name="python3",
             kernel_manager_class=_kernel_manager(sockets),
             progress_bar=False,
@@ -64,6 +69,25 @@ def run_notebook(number_or_path, parameters=None, output_dir="", *, force=False,
             stdout_file=sys.stdout,
         )
     return target
+
+
+def working_folder(notebook):
+    """Path of the folder in which a notebook runs, and from which its relative paths count (``files.project_path``).
+
+    They mean the checkout that the notebook is in; one that came with the package is in none.
+    """
+    return Path.cwd() if PACKAGE in notebook.parents else notebook.parent
+
+
+def _without_trials(path, folder):
+    """The path of the notebook, or of a copy in ``folder`` if there are cells to leave out."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if TRIAL not in cell["metadata"].get("tags", [])]
+    if len(cells) == len(notebook["cells"]):
+        return path
+    copy = Path(folder) / path.name
+    copy.write_text(json.dumps(notebook | {"cells": cells}), encoding="utf-8")
+    return copy
 
 
 def find_notebook(number_or_path):
@@ -86,21 +110,27 @@ def find_notebook(number_or_path):
 
 
 def declared(path):
-    """The parameters that a notebook declares in its tagged cell: dict name -> (type, default, help), in its order."""
-    import papermill
+    """The parameters that a notebook takes: dict name -> (type, default, help).
 
-    found = {}
-    for name, row in papermill.inspect_notebook(str(path)).items():
-        found[name] = (TYPES[row["inferred_type_name"]], ast.literal_eval(row["default"]), row["help"])
-    return found
+    Those of its tagged cell; after them, for a notebook of this project, those that only its model has.
+    """
+    return notebook_parameters(path)[1]
 
 
 def notebook_parameters(path):
-    """The parameters of a notebook: a subclass of ``parameters.Parameters``, and what its cell declares."""
-    from effnet_utils.experiments.parameters import parameters_of
+    """The parameters of a notebook: a subclass of ``parameters.Parameters``, and what ``declared`` says."""
+    import papermill
 
-    cell = declared(path)
-    return parameters_of(path.stem, cell), cell
+    from effnet_utils.experiments.parameters import NOTEBOOKS, parameters_of
+
+    cell = {}
+    for name, row in papermill.inspect_notebook(str(path)).items():
+        cell[name] = (TYPES[row["inferred_type_name"]], ast.literal_eval(row["default"]), row["help"])
+    model = parameters_of(path.stem, cell)
+    if model is NOTEBOOKS.get(path.stem):
+        for name, field in model.model_fields.items():
+            cell.setdefault(name, (type(field.default), field.default, field.description))
+    return model, cell
 
 
 def check(model, cell, given):
@@ -122,6 +152,21 @@ def check(model, cell, given):
     defaults = {name: default for name, (_, default, _) in cell.items()}
     values = dict(model.read(defaults | given))
     return {name: value for name, value in values.items() if value != defaults[name]}
+
+
+@contextmanager
+def _no_false_alarm():
+    """Without papermill's warning of a parameter that is not in the notebook's cell: ``check`` has found it allowed."""
+    logger = logging.getLogger("papermill")
+
+    def matters(record):
+        return not record.getMessage().startswith("Passed unknown parameter")
+
+    logger.addFilter(matters)
+    try:
+        yield
+    finally:
+        logger.removeFilter(matters)
 
 
 def explain(error, path, time_limit=TIME_LIMIT):

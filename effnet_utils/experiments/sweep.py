@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import os
 import re
 from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
@@ -80,6 +81,8 @@ def _run_name(notebook, axes, run):
 def run_sweep(grid, output_dir, workers=0, ray=""):
     """Run all of a grid that has no record yet. A run that failed is tried once more, after the others.
 
+    A terminal shows a table that grows; elsewhere a line is printed for each run, and the table at the end.
+
     Args:
         grid: path of the grid file, as in ``read_grid``.
         output_dir: folder for the runs' folders; given again, the runs that are done are skipped.
@@ -92,6 +95,7 @@ def run_sweep(grid, output_dir, workers=0, ray=""):
     Raises:
         ValueError: as ``read_grid``; ``output_dir`` is in use or cannot be written to; there is no such cluster.
     """
+    from rich.console import Console
     from rich.live import Live
 
     axes, fixed, notebook = _parts(grid)
@@ -102,10 +106,14 @@ def run_sweep(grid, output_dir, workers=0, ray=""):
         waiting = {name: (notebook, values) for name, values in runs.items() if read_run(out / name) is None}
         print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them done before", flush=True)
         failed = {}
-        with Live(_table(out, groups, failed), refresh_per_second=1) as live:
+        # A notebook cannot redraw a table, although ipykernel says by FORCE_COLOR that it is a terminal.
+        console = Console(force_terminal=False if "JPY_PARENT_PID" in os.environ else None)
+        with Live(_table(out, groups, failed), console=console, refresh_per_second=1) as live:
             for name, record, line in run_many(waiting, out, workers, ray):
                 if record is None:
                     failed[name] = f"{line} ({out / name / LOG})"
+                if not console.is_terminal:
+                    print(f"{name}: {'failed' if record is None else 'done'}", flush=True)
                 live.update(_table(out, groups, failed))
     return failed
 

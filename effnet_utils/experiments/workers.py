@@ -14,10 +14,11 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from effnet_utils.experiments.run import declared, explain, run_notebook
-from effnet_utils.files import atomic_write
+from effnet_utils.experiments.run import declared, explain, run_notebook, working_folder
+from effnet_utils.files import atomic_write, project_path
 
 LOG = "log.txt"
+PATHS = ("data_dir", "image_dir", "model_path", "lite_path")  # parameters that name files which a run reads
 
 
 class LocalWorkers:
@@ -81,7 +82,7 @@ class RayWorkers:
 
     def submit(self, notebook, values, folder):
         # The notebook travels along: all nodes run the same one.
-        reference = self.remote.remote(notebook.name, notebook.read_bytes(), values)
+        reference = self.remote.remote(notebook.name, notebook.read_bytes(), absolute_paths(notebook, values))
         return self.pool.submit(self._collect, reference, folder)
 
     def _collect(self, reference, folder):
@@ -96,6 +97,18 @@ class RayWorkers:
     def close(self):
         self.pool.shutdown(wait=False, cancel_futures=True)
         self.ray.shutdown()
+
+
+def absolute_paths(notebook, values):
+    """A run's values with its paths made absolute, for a run in another folder: each node has the files at that path.
+
+    Args:
+        notebook: Path.
+        values: dict of its parameters.
+    """
+    all_values = {name: default for name, (_, default, _) in declared(notebook).items()} | values
+    named = [name for name in PATHS if all_values.get(name)]
+    return values | {name: str(project_path(all_values[name], working_folder(notebook))) for name in named}
 
 
 def _on_node(name, content, values):

@@ -42,9 +42,26 @@ class OnDeviceTrainer(keras.Model):
         return self.accelerated(augment(self.images, **inputs), training=training)
 
     def fit(self, batches, callbacks=(), **options):
-        """As ``keras.Model.fit``; the order is that of ``Batches``, which Keras would shuffle once more."""
+        """As ``keras.Model.fit``; the order is that of ``Batches``, which Keras would shuffle once more.
+
+        Raises:
+            TypeError: ``validation_data`` is given, whose indices would mean training images.
+        """
+        if "validation_data" in options:
+            raise TypeError("fit takes no validation_data here; use EpochLogger(validation=(images, labels))")
         dataset, needed = distribute(batches, self)
         return super().fit(dataset, callbacks=[*needed, *callbacks], shuffle=False, **options)
+
+    def save(self, filepath, **options):
+        """Saves the network, without images and optimizer: what ``ModelCheckpoint`` and people want to keep."""
+        self.network.save(filepath, **options)
+
+    def get_weights(self):
+        """Those of the network, for ``EarlyStopping``."""
+        return self.network.get_weights()
+
+    def set_weights(self, weights):
+        self.network.set_weights(weights)
 
     def save_own_variables(self, store):
         """Nothing: the images are data, not weights."""
@@ -102,7 +119,10 @@ def initialise(network, recipe):
 
 
 class EpochLogger(keras.callbacks.Callback):
-    """Prints one line per epoch and keeps the figures; for an ``OnDeviceTrainer``.
+    """Says what a training does: that it compiles, then one line per epoch; for an ``OnDeviceTrainer``.
+
+    Callbacks after this one find ``val_loss`` and ``val_accuracy`` in their ``logs``, as after ``fit`` with
+    ``validation_data``. A resumed run prints the lines of the epochs before, too.
 
     Args:
         validation: (images, labels) evaluated after each epoch, or None.
@@ -122,8 +142,12 @@ class EpochLogger(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.compiled = False
+        for row in self.per_epoch:
+            print(self._line(row), flush=True)
 
     def on_epoch_begin(self, epoch, logs=None):
+        if not self.compiled:
+            print("compiling the training step (a minute or more) ...", flush=True)
         self.started = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -142,15 +166,27 @@ class EpochLogger(keras.callbacks.Callback):
             "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
             "seconds": round(seconds, 2),
         }
-        text = f"epoch {epoch + 1:2d}/{self.params['epochs']}  loss {row['loss']:.3f}  accuracy {row['accuracy']:.1%}"
         if self.validation is not None:
             images, labels = self.validation
             scores = evaluate(predict_proba(self.model.network, images), labels)
-            row["validation_loss"] = scores["loss"]
-            row["validation_accuracy"] = scores["accuracy"]
-            text += f"  validation {scores['accuracy']:.1%}"
-        print(f"{text}  {seconds:.0f} s", flush=True)
+            logs["val_loss"] = row["validation_loss"] = scores["loss"]
+            logs["val_accuracy"] = row["validation_accuracy"] = scores["accuracy"]
         self.per_epoch.append(row)
+        print(self._line(row) + self._time_left(epoch, time.perf_counter() - self.started), flush=True)
+
+    def _line(self, row):
+        text = f"epoch {row['epoch']:2d}/{self.params['epochs']}"
+        text += f"  loss {row['loss']:.3f}  accuracy {row['accuracy']:.1%}"
+        if "validation_accuracy" in row:
+            text += f"  validation {row['validation_accuracy']:.1%}"
+        return f"{text}  {row['seconds']:.0f} s"
+
+    def _time_left(self, epoch, seconds):
+        """Such as ", about 12 minutes left", if every epoch takes so many seconds; "" after the last one."""
+        left = seconds * (self.params["epochs"] - epoch - 1)
+        if left == 0:
+            return ""
+        return f", about {left / 60:.0f} minutes left" if left >= 90 else f", about {left:.0f} seconds left"
 
 
 class StopAtNaN(keras.callbacks.Callback):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks import _common, ablations, exact_pixels, finetune, gpu, pilots
+from benchmarks import _common, ablations, exact_pixels, finetune, gpu, pilots, screen
 from effnet_utils.training.trainer import EpochLogger
 
 
@@ -97,6 +97,78 @@ def test_fine_tuning_resumes_where_it_was_stopped(folder, monkeypatch):
     (path,) = folder.glob("finetune_lite0_32-64px_all_rate0.001_test_seed0.json")
     assert [row["epoch"] for row in json.loads(path.read_text())["results"]["per_epoch"]] == [1, 2]
     assert {found.name for found in (folder / "checkpoints").rglob("*")} == {path.stem, f"{path.stem}.keras"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ["cutout", "block6a"])
+def test_a_row_of_the_screen_changes_what_it_says(row, folder, monkeypatch):
+    tiny = {"image_size": 32, "batch_size": 9, "epochs": 2, "max_train_samples": 18}
+    monkeypatch.setattr(screen, "CHECKPOINTS", folder / "checkpoints")
+    monkeypatch.setattr(screen, "TINY", tiny)
+    screen.main(["--tiny", "--only", row, "--seeds", "1", *arguments_of(folder)])
+    record = json.loads((folder / f"screen_{row}_seed1.json").read_text())
+    expected = {**screen.BASE, **screen.ROWS[row], **tiny, "row": row, "seed": 1}
+    assert record["parameters"].items() >= expected.items() and record["notebook"] == "benchmarks/screen.py"
+    assert [each["epoch"] for each in record["results"]["per_epoch"]] == [1, 2]
+    assert (record["seconds"]["augment"] > 0) == (row == "cutout")
+    assert (record["parameters"]["weights_that_learn"] == 3_328_992) == (row == "cutout")
+
+
+def test_targets_that_change_reach_the_training():
+    batches = screen.SoftBatches(np.arange(10), 5, 10, finetune.RECIPE, 0)
+    _, before = batches[1]
+    batches.targets = batches.targets / 2
+    inputs, after = batches[1]
+    assert np.array_equal(after, before / 2) and np.array_equal(after.argmax(axis=1), inputs["index"])
+
+
+def test_each_augmentation_of_the_screen_depends_on_seed_and_epoch(folder):
+    (images, labels), _ = _common.load_split(folder, 0, "test")
+    targets = np.eye(10, dtype=np.float32)[labels]
+    for name in screen.LAYERS:
+        found, found_targets = screen.augmented(images, targets, name, 3, 0)
+        assert found.dtype == np.uint8 and found.shape == images.shape and np.any(found != images)
+        assert np.allclose(found_targets.sum(axis=1), 1) and np.any(found_targets != targets) == (name == "mixup")
+        assert np.array_equal(found, screen.augmented(images, targets, name, 3, 0)[0])
+        for seed, epoch in ((3, 1), (4, 0)):
+            assert np.any(found != screen.augmented(images, targets, name, seed, epoch)[0])
+
+
+def test_cutout_hides_a_square_of_16_pixels(folder):
+    (images, labels), _ = _common.load_split(folder, 0, "test")
+    found, _ = screen.augmented(images, np.eye(10, dtype=np.float32)[labels], "cutout", 0, 0)
+    hidden = np.any(found != images, axis=-1)
+    assert np.all(found[hidden] == 128)
+    for axis in (1, 2):
+        assert np.all(hidden.any(axis=axis).sum(axis=1) == 16)
+
+
+@pytest.mark.slow
+def test_the_screen_resumes_where_it_was_stopped(folder, monkeypatch):
+    """And ends with the figures of a run that was never stopped."""
+    tiny = {"image_size": 32, "batch_size": 9, "epochs": 3, "max_train_samples": 18}
+    monkeypatch.setattr(screen, "CHECKPOINTS", folder / "checkpoints")
+    monkeypatch.setattr(screen, "TINY", tiny)
+    arguments = ["--tiny", "--only", "mixup", "--seeds", "0", "--data-dir", str(folder)]
+    screen.main([*arguments, "--output-dir", str(folder / "whole")])
+    augmented = screen.augmented
+
+    def augment_or_stop(images, targets, name, seed, epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return augmented(images, targets, name, seed, epoch)
+
+    monkeypatch.setattr(screen, "augmented", augment_or_stop)
+    with pytest.raises(KeyboardInterrupt):
+        screen.main([*arguments, "--output-dir", str(folder / "resumed")])
+    monkeypatch.setattr(screen, "augmented", augmented)
+    screen.main([*arguments, "--output-dir", str(folder / "resumed")])
+    losses = []
+    for run in ("whole", "resumed"):
+        record = json.loads((folder / run / "screen_mixup_seed0.json").read_text())
+        losses.append([row["loss"] for row in record["results"]["per_epoch"]])
+    assert len(losses[0]) == 3 and losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert not list((folder / "checkpoints").rglob("checkpoint-*"))
 
 
 @pytest.mark.slow

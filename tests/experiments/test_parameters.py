@@ -5,8 +5,14 @@ import sys
 import papermill
 import pytest
 
-from effnet_utils.experiments.parameters import NOTEBOOKS, TrainParameters, images_to_train_on, parameters_of
-from effnet_utils.experiments.run import declared, find_notebook
+from effnet_utils.experiments.parameters import (
+    NOTEBOOKS,
+    DeployParameters,
+    TrainParameters,
+    images_to_train_on,
+    parameters_of,
+)
+from effnet_utils.experiments.run import declared, find_notebook, notebook_parameters
 
 each = pytest.mark.parametrize("stem", NOTEBOOKS)
 
@@ -15,16 +21,24 @@ each = pytest.mark.parametrize("stem", NOTEBOOKS)
 def test_a_notebooks_cell_says_what_its_model_says(stem):
     found = papermill.inspect_notebook(str(find_notebook(stem.split("_")[0])))
     fields = NOTEBOOKS[stem].model_fields
-    assert list(found) == list(fields)
-    for name, field in fields.items():
-        assert found[name]["default"] == repr(field.default).replace("'", '"'), name
-        assert found[name]["help"] == field.description, name
+    shown = [name for name in fields if name in found]
+    assert list(found) == shown
+    assert len(shown) == (10 if stem.startswith("07") else len(fields))
+    for name in shown:
+        assert found[name]["default"] == repr(fields[name].default).replace("'", '"'), name
+        assert found[name]["help"] == fields[name].description, name
 
 
 @each
 def test_defaults_are_allowed(stem):
     assert NOTEBOOKS[stem].read({}) == NOTEBOOKS[stem]()
-    assert parameters_of(stem, declared(find_notebook(stem.split("_")[0]))) is NOTEBOOKS[stem]
+    path = find_notebook(stem.split("_")[0])
+    model, cell = notebook_parameters(path)
+    assert model is NOTEBOOKS[stem] is parameters_of(stem, declared(path))
+    assert set(cell) == set(model.model_fields)
+    for name, (type_, default, help_) in cell.items():
+        field = model.model_fields[name]
+        assert (type_, default, help_) == (type(field.default), field.default, field.description)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +77,13 @@ def test_what_is_impossible_is_refused_in_one_line(values, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("values", [{"dataset": "cifar10"}, {"image_dir": "mine"}])
+def test_images_of_ones_own_need_a_model_to_deploy(values):
+    with pytest.raises(ValueError, match=" is '(cifar10|mine)', which needs model_path"):
+        DeployParameters.read(values)
+    assert DeployParameters.read(values | {"model_path": "model.keras"})
+
+
 def test_old_spellings_are_understood():
     found = TrainParameters.read({"train_limit": 128, "evaluate_on": "validation"})
     assert (found.max_train_samples, found.eval_split) == (128, "validation")
@@ -93,6 +114,24 @@ def test_a_notebook_sees_what_papermill_injected(monkeypatch):
     monkeypatch.setattr(main, "epoch", 3, raising=False)
     with pytest.raises(ValueError, match="there is no 'epoch'"):
         TrainParameters.from_notebook()
+
+
+def test_a_notebook_takes_what_its_cell_does_not_declare(monkeypatch):
+    """07's cell has ten of fifteen: the others come from papermill, from a line of the reader's, or have a default."""
+    main = sys.modules["__main__"]
+    values = {"epochs": 3, "variant": "b1", "overrides": '{"translate": 4}'}
+    for name, value in values.items():
+        monkeypatch.setattr(main, name, value, raising=False)
+    cells = ["", "epochs: int = 10\noverrides = ...", '# Parameters\nvariant = "b1"']
+    monkeypatch.setattr(main, "In", cells, raising=False)
+    found = TrainParameters.from_notebook()
+    assert (found.epochs, found.variant, found.recipe.translate, found.seed) == (3, "b1", 4, 0)
+    lines = found.table().splitlines()
+    assert [line.split()[0] for line in lines] == list(TrainParameters.model_fields)
+    assert lines[2] == "variant            b1          b0..b7 or lite0..lite4"
+    assert lines[4].endswith("  3           passes over the training images [a whole number of at least 1]")
+    moved = TrainParameters(data_dir="/some/where/data").table().splitlines()
+    assert moved[1].split()[:2] == ["data_dir", ".../data"]
 
 
 def test_images_to_train_on():

@@ -1,6 +1,7 @@
 """The strict runner: what it refuses before a kernel starts, and what it writes."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -111,6 +112,18 @@ def test_run_notebook_returns_the_executed_copy(small, tmp_path, kernel):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("trials", [False, True])
+def test_trials_are_left_out(trials, tmp_path, kernel):
+    path = make_notebook(tmp_path / "small.ipynb", 'output_dir: str = ""  # results', "print(1)", "print(2)")
+    notebook = nbformat.read(path, 4)
+    notebook.cells[1].metadata["tags"] = ["trial"]
+    nbformat.write(notebook, path)
+    copy = nbformat.read(run_notebook(path, {}, tmp_path / "out", trials=trials), 4)
+    assert ("print(1)" in [cell.source for cell in copy.cells]) == trials
+    assert copy.cells[-1].outputs[0].text == "2\n"
+
+
+@pytest.mark.slow
 def test_a_failing_notebook_ends_with_1_and_leaves_the_copy(tmp_path, kernel, capsys):
     broken = make_notebook(tmp_path / "broken.ipynb", 'output_dir: str = ""  # results', "1 / 0")
     assert main(["run", str(broken), "-o", str(tmp_path / "out")]) == 1
@@ -202,6 +215,19 @@ def test_old_spellings_are_understood(monkeypatch):
     monkeypatch.setattr(papermill, "execute_notebook", lambda *args, **options: seen.update(options["parameters"]))
     assert main(["run", "07", "-p", "train_limit=128", "-p", "evaluate_on=validation"]) == 0
     assert seen.pop("output_dir") and seen == {"max_train_samples": 128, "eval_split": "validation"}
+
+
+def test_a_parameter_that_the_cell_does_not_show_is_no_alarm(monkeypatch, caplog, tmp_path):
+    def execute(*args, parameters, **options):
+        logger = logging.getLogger("papermill")
+        for name in parameters:
+            logger.warning("Passed unknown parameter: %s", name)
+        logger.warning("something else")
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    assert main(["run", "07", "-p", "seed=1", "-o", str(tmp_path / "out")]) == 0
+    assert caplog.messages == ["something else"]
+    assert not logging.getLogger("papermill").filters
 
 
 def test_the_module_is_a_command():

@@ -2,23 +2,31 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import nbformat
 import pytest
 
 from effnet_utils.experiments.cli import main
 from effnet_utils.experiments.sweep import read_grid
+from effnet_utils.experiments.workers import absolute_paths
 from tests.faults.cluster import records, sweep_and_lose_a_node
+from tools.notebooks import ROOT
 
 PARAMETERS = 'rate: float = 0.1  # a rate\nseed: int = 0  # a seed\noutput_dir: str = ""  # where to'
 BODY = """
-import json, os
+import json, os, time
 from pathlib import Path
 folder = Path(output_dir)
 tries = Path(output_dir).parent / f"tries-{rate}-{seed}"
 tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
 if rate == 0.3 or (rate == 0.2 and seed == 1 and len(tries.read_text()) == 1):
     raise RuntimeError(f"no luck with {rate}")
+if rate == 0.5 and len(tries.read_text()) == 1:
+    time.sleep(600)
 cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 record = {"parameters": {"rate": rate, "seed": seed}, "results": {"test_accuracy": rate + seed / 10, "cores": cores}}
 (folder / "record.json").write_text(json.dumps(record | {"seconds": {"train": 1.0}}))
@@ -78,12 +86,18 @@ def test_a_file_that_is_no_grid_ends_the_command(tmp_path, capsys, content):
 
 
 @pytest.mark.slow
-def test_it_runs_all_retries_what_failed_and_then_runs_only_what_is_missing(grid, tmp_path, capsys):
+def test_it_runs_all_retries_what_failed_and_then_runs_only_what_is_missing(grid, tmp_path, capsys, monkeypatch):
+    # As in a notebook, where the table is printed once.
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
     path, out = grid(grid={"rate": [0.1, 0.2, 0.3]}, seeds=[1]), tmp_path / "out"
     command = ["sweep", str(path), "--output-dir", str(out), "--workers", "2"]
     assert main(command) == 1
     printed = capsys.readouterr()
     assert "3 runs, 0 of them done before" in printed.out and "20.00%" in printed.out
+    assert printed.out.count("accuracy") == 1 and "\x1b" not in printed.out
+    lines = [line for line in printed.out.splitlines() if line.startswith("rate-")]
+    assert sorted(line.split(": ")[1] for line in lines) == ["done", "done", "failed"]
     (failure,) = printed.err.splitlines()
     assert "failed twice: error: cell 3 of small.ipynb raised RuntimeError: no luck with 0.3 (" in failure
     tries = {path.name: len(path.read_text()) for path in out.glob("tries-*")}
@@ -103,6 +117,24 @@ def test_it_runs_all_retries_what_failed_and_then_runs_only_what_is_missing(grid
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="Windows has no process groups")
+def test_ctrl_c_ends_the_runs_too_and_the_same_command_continues(grid, tmp_path, capsys):
+    path, out = grid(grid={"rate": [0.5]}, seeds=[0, 1]), tmp_path / "out"
+    command = ["sweep", str(path), "--output-dir", str(out), "--workers", "2"]
+    sweep = subprocess.Popen([sys.executable, "-m", "effnet_utils", *command], start_new_session=True)
+    until = time.monotonic() + 300
+    while len(list(out.glob("tries-*"))) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    os.killpg(sweep.pid, signal.SIGINT)
+    assert sweep.wait(timeout=60) == 130
+    assert {log.read_text().splitlines()[-1] for log in out.glob("*/log.txt")} == {"interrupted"}
+
+    assert main(command) == 0
+    assert "2 runs, 0 of them done before" in capsys.readouterr().out
+    assert len(list(out.glob("*/record.json"))) == 2 and (out / "tries-0.5-0").read_text() == "xx"
+
+
+@pytest.mark.slow
 def test_on_a_cluster_that_loses_a_node_all_records_arrive_once(grid, tmp_path):
     path, out = grid(grid={"rate": [0.1, 0.4]}, seeds=[0, 2, 3]), tmp_path / "out"
     code, printed, there = sweep_and_lose_a_node(path, out, 1)
@@ -110,6 +142,16 @@ def test_on_a_cluster_that_loses_a_node_all_records_arrive_once(grid, tmp_path):
     assert 1 <= there < 6 and "6 runs, 0 of them done before" in printed
     assert sorted((run["rate"], run["seed"]) for run in records(out)) == [(r, s) for r in (0.1, 0.4) for s in (0, 2, 3)]
     assert not list(out.rglob(".partial-*")) and len(list(out.glob("*/small.ipynb"))) == 6
+
+
+def test_a_node_reads_the_data_where_the_machine_that_asks_has_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seven = ROOT / "notebooks" / "07_train_cifar10.ipynb"
+    assert absolute_paths(seven, {"seed": 1}) == {"seed": 1, "data_dir": str(ROOT / "data")}
+    assert absolute_paths(seven, {"data_dir": "/data"}) == {"data_dir": "/data"}
+    nine = ROOT / "notebooks" / "09_look_inside.ipynb"
+    expected = {"data_dir": str(ROOT / "data"), "model_path": str(ROOT / "runs" / "model.keras")}
+    assert absolute_paths(nine, {"model_path": "runs/model.keras"}) == expected
 
 
 def test_where_there_is_no_cluster_the_command_says_so(grid, tmp_path, capsys):

@@ -57,7 +57,7 @@ FUZZING = "faults/test_fuzzing.py::test_nothing_but_a_value_error_comes_out"
 
 def command(notebook, folder, values):
     given = [f"-p{name}={value}" for name, value in values.items()]
-    return [sys.executable, "-m", "effnet_utils", "run", str(notebook), "-o", str(folder), *given]
+    return [sys.executable, "-m", "effnet_utils", "run", "--no-trials", str(notebook), "-o", str(folder), *given]
 
 
 def start(notebook, folder, values):

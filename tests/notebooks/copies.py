@@ -9,6 +9,7 @@ import nbformat
 import papermill
 import yaml
 
+from effnet_utils.experiments.run import declared
 from tools.notebooks import MARK, code_cells, committed_metadata, read, tags
 
 HERE = Path(__file__).parent
@@ -39,7 +40,7 @@ def with_small_values(path, folder):
     """Write a copy into ``folder`` that has the parameters of overrides.yaml; returns its path."""
     target = folder / path.name
     values = dict(OVERRIDES[path.stem].get("parameters", {}))
-    known = papermill.inspect_notebook(str(path))
+    known = declared(path)
     assert set(values) <= set(known), f"overrides.yaml: {path.stem} has the parameters {', '.join(known)}"
     if "output_dir" in known:
         values["output_dir"] = str(folder / "out")

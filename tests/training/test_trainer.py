@@ -36,8 +36,10 @@ def test_training_lowers_the_loss_and_logs_each_epoch(capsys):
     assert [row["epoch"] for row in logger.per_epoch] == [1, 2, 3]
     assert logger.per_epoch[-1]["learning_rate"] < 2e-3
     assert logger.compile_seconds > 0
-    lines = capsys.readouterr().out.strip().splitlines()
+    first, *lines = capsys.readouterr().out.strip().splitlines()
+    assert first == "compiling the training step (a minute or more) ..."
     assert len(lines) == 3 and all("accuracy" in line and "validation" in line for line in lines)
+    assert [line.endswith(" left") for line in lines] == [True, True, False]
 
 
 @pytest.mark.slow
@@ -107,6 +109,55 @@ def test_its_weights_file_does_not_hold_the_images(tmp_path):
 def test_it_checks_its_images():
     with pytest.raises(TypeError, match="expected uint8"):
         OnDeviceTrainer(tiny(), np.zeros((4, 32, 32, 3), np.float32))
+
+
+@pytest.mark.slow
+def test_callbacks_of_keras_work_after_the_logger(tmp_path):
+    """They find the validation's figures in their logs, and save and restore the network alone."""
+    best = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="val_accuracy", save_best_only=True)
+    table = keras.callbacks.CSVLogger(tmp_path / "log.csv")
+    # No epoch is better than the first by 10: it stops after the second, with the first one's weights.
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=1, min_delta=10, restore_best_weights=True)
+    after_first = []
+    keep = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: after_first.append(network_of(keep).get_weights()) if epoch == 0 else None
+    )
+    network, logger = fit(epochs=4, callbacks=[keep, best, table, stop])
+    assert len(logger.per_epoch) == 2
+    for ours, theirs in zip(network.get_weights(), after_first[0], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    header, *rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert header == "epoch,accuracy,loss,val_accuracy,val_loss" and len(rows) == 2
+    assert float(rows[0].split(",")[3]) == logger.per_epoch[0]["validation_accuracy"]
+    saved = keras.saving.load_model(tmp_path / "best.keras")
+    assert [weight.path for weight in saved.weights] == [weight.path for weight in network.weights]
+
+
+def network_of(callback):
+    return callback.model.network
+
+
+def test_a_resumed_run_shows_the_epochs_before(capsys):
+    logger = EpochLogger()
+    logger.set_params({"epochs": 3})
+    logger.per_epoch = [{"epoch": 1, "loss": 2.0, "accuracy": 0.25, "learning_rate": 0.1, "seconds": 7.6}]
+    logger.on_train_begin()
+    assert capsys.readouterr().out == "epoch  1/3  loss 2.000  accuracy 25.0%  8 s\n"
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(20, ", about 40 seconds left"), (288, ", about 10 minutes left")])
+def test_the_time_left(seconds, said):
+    logger = EpochLogger()
+    logger.set_params({"epochs": 5})
+    assert logger._time_left(2, seconds) == said
+    assert logger._time_left(4, seconds) == ""
+
+
+def test_validation_data_is_refused():
+    trainer = make_trainer(tiny(), IMAGES[:8], Recipe(), 1e-3, 10)
+    batches = Batches(LABELS[:8], 8, 10, Recipe())
+    with pytest.raises(TypeError, match=r"use EpochLogger\(validation="):
+        trainer.fit(batches, validation_data=batches)
 
 
 class Poison(keras.callbacks.Callback):
