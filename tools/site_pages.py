@@ -122,6 +122,7 @@ PIECES = {
     "all_records": all_records,
     "network_source": network_source,
     "explore_difference": explore.difference,
+    "b0_fact": explore.b0_fact,
 }
 
 
