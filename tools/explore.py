@@ -198,7 +198,12 @@ def middle_square(path, size):
     with Image.open(path) as image:
         upright = ImageOps.exif_transpose(image).convert("RGBA")
     on_white = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB")
-    return np.asarray(ImageOps.fit(on_white, (size, size), Image.Resampling.BICUBIC))
+    width, height = upright.size
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    # First the rows, then the columns: Pillow's own order depends on the image's shape and on Pillow's version.
+    narrow = on_white.resize((size, height), Image.Resampling.BICUBIC, box=(left, 0, left + side, height))
+    return np.asarray(narrow.resize((size, size), Image.Resampling.BICUBIC, box=(0, top, size, top + side)))
 
 
 def logits(model):

@@ -9,7 +9,9 @@ function exploreWorker() {
 
     // The stored bytes back to numbers: for each layer the filters' scales, their biases, and one byte per weight.
     function unpack({ layers, numbers }) {
-        const bytes = Uint8Array.from(atob(numbers), (character) => character.charCodeAt(0));
+        const text = atob(numbers);
+        const bytes = new Uint8Array(text.length);
+        for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
         let at = 0;
         const take = (Kind, count) => {
             const values = new Kind(bytes.buffer, at, count);
@@ -21,13 +23,14 @@ function exploreWorker() {
             const scale = take(Float32Array, layer.filters);
             layer.bias = take(Float32Array, layer.filters);
             const small = take(Int8Array, layer.filters * layer.inputs);
-            layer.weights = Float32Array.from(small, (value, i) => value * scale[i % layer.filters]);
+            layer.weights = new Float32Array(small.length);
+            for (let i = 0; i < small.length; i++) layer.weights[i] = small[i] * scale[i % layer.filters];
         }
     }
 
     // --- From a photograph to the network's input -------------------------------------------------------------------
 
-    // Resizing as Pillow does it (bicubic, antialiased), since every browser has its own way, with other pixels.
+    // Resizing as Pillow does it (bicubic, antialiased), to the last bit, since every browser has a way of its own.
     function bicubic(x) {
         x = Math.abs(x);
         if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
@@ -35,7 +38,7 @@ function exploreWorker() {
     }
 
     // Each of size output pixels is a weighted mean of inputs: the first of them, and the weights. The outputs divide
-    // the stretch of inputs that begins at start.
+    // the stretch of inputs that begins at start. Pillow keeps 22 bits of a weight.
     function taps(inputs, start, stretch, size) {
         const scale = stretch / size;
         const wide = Math.max(scale, 1);
@@ -45,7 +48,7 @@ function exploreWorker() {
             const last = Math.min(Math.trunc(centre + 2 * wide + 0.5), inputs);
             const weights = Array.from({ length: last - first }, (_, k) => bicubic((first + k - centre + 0.5) / wide));
             const total = weights.reduce((sum, weight) => sum + weight, 0);
-            return { first, weights: weights.map((weight) => weight / total) };
+            return { first, weights: weights.map((weight) => Math.round((weight / total) * 2 ** 22) / 2 ** 22) };
         });
     }
 
@@ -64,7 +67,7 @@ function exploreWorker() {
                     let sum = 0;
                     for (let k = 0; k < weights.length; k++)
                         sum += weights[k] * data[((top + row) * width + first + k) * 4 + colour];
-                    narrow[(row * size + column) * 3 + colour] = sum;
+                    narrow[(row * size + column) * 3 + colour] = Math.floor(sum + 0.5);
                 }
         const pixels = new Uint8ClampedArray(size * size * 3);
         for (let row = 0; row < size; row++)
@@ -72,7 +75,7 @@ function exploreWorker() {
                 const { first, weights } = down[row];
                 let sum = 0;
                 for (let k = 0; k < weights.length; k++) sum += weights[k] * narrow[(first - top + k) * size * 3 + i];
-                pixels[row * size * 3 + i] = sum;
+                pixels[row * size * 3 + i] = Math.floor(sum + 0.5);
             }
         return { height: size, width: size, channels: 3, data: Float32Array.from(pixels) };
     }
