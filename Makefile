@@ -61,7 +61,8 @@ AXE = tests/browser/node_modules/.package-lock.json
 test-browser: .venv/.stamp $(AXE)  ## in a browser: notebooks in JupyterLab, the site by keyboard, phone and dark; screenshots
 	test -f site/_build/html/index.html || $(MAKE) docs
 	KERAS_BACKEND=tensorflow .venv/bin/python -m pytest -n 2 --maxschedchunk=1 \
-		tests/browser/lab.py tests/browser/site_pages.py tests/browser/widgets.py $(ARGS)
+		tests/browser/lab.py tests/browser/site_pages.py tests/browser/explore.py \
+		tests/browser/widgets.py $(ARGS)
 
 test-faults: .venv/.stamp  ## for an hour: kill runs, run many at once, feed damaged files; fewer: ARGS="--kills 2 --runs 8 --record runs/faults.json"
 	KERAS_BACKEND=tensorflow .venv/bin/python -m tests.faults.run_faults $(ARGS)

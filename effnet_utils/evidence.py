@@ -2,20 +2,20 @@
 
 Each row of a table is a network or recipe, trained with several seeds; one row is the base. For a row with k seeds in
 common with the base, the difference is the mean over these seeds of (accuracy of the row - accuracy of the base). Its
-variance has two parts:
+variance has two parts::
 
-    variance = 2 s**2 / k  +  v
-    s: the standard deviation from run to run. What is left of all accuracies of the table once the mean of each row
-       and of each seed is subtracted, pooled over the rows: (rows - 1) (seeds - 1) degrees of freedom when all rows
-       have the same seeds. It assumes that all rows vary alike; one row alone has too few runs to tell.
-    v: the sampling of the n evaluation images. All seeds see the same images, so more seeds do not make it smaller.
-       On the same images, two accuracies with errors e1 and e2 differ with the variance (D - (e1 - e2)**2) / n, where D
-       is the fraction of images on which exactly one of the two is right. D is at most e1 + e2. Networks agree more
-       than their accuracies alone imply (Mania et al. 2019), so D of independent errors, e1 (1 - e2) + e2 (1 - e1), is
-       a bound as well, and a smaller one. It gives
-           v <= (e1 (1 - e1) + e2 (1 - e2)) / n
-       Given which images were right, v is estimated instead: the variance over images of the difference, averaged
-       over seeds, divided by n. That is usually a good deal smaller.
+    variance = 2 s**2 / k + v
+
+s is the standard deviation from run to run: what is left of all accuracies of the table once the mean of each row and
+of each seed is subtracted, pooled over the rows, with (rows - 1) (seeds - 1) degrees of freedom when all rows have the
+same seeds. It assumes that all rows vary alike; one row alone has too few runs to tell.
+
+v comes from the n evaluation images. All seeds see the same images, so more seeds do not make it smaller. On the same
+images, two accuracies with errors e1 and e2 differ with the variance (D - (e1 - e2)**2) / n, where D is the fraction of
+images on which exactly one of the two is right. D is at most e1 + e2. Networks agree more than their accuracies alone
+imply (Mania et al. 2019), so D of independent errors, e1 (1 - e2) + e2 (1 - e1), is a bound as well, and a smaller one.
+It gives v <= (e1 (1 - e1) + e2 (1 - e2)) / n. Given which images were right, v is estimated instead: the variance over
+images of the difference, averaged over seeds, divided by n. That is usually a good deal smaller.
 
 The two-sided p-value is Student's, with the degrees of freedom of s times (variance / (2 s**2 / k))**2, as only that
 part is estimated from few values. Holm's procedure then allows for the number of rows: the chance that any row without

@@ -66,7 +66,7 @@ def for_the_site(app, name, source):
     """A notebook's text as the site shows it: no picture from elsewhere, and links that lead to pages."""
     text = source[0].replace(BADGE, "[Open in Colab]").replace("](../records)", "](../results.md)")
     # These files are in the repository alone.
-    source[0] = re.sub(r"\]\(\.\./((?:data/)?README\.md)", rf"]({REPOSITORY}/blob/main/\1", text)
+    source[0] = re.sub(r"\]\(\.\./((?:data/)?README\.md|tests/)", rf"]({REPOSITORY}/blob/main/\1", text)
 
 
 def give_alt_text_and_width(app, tree):

@@ -16,7 +16,7 @@ from pathlib import Path
 from effnet_utils import evidence
 from effnet_utils.experiments import records
 from effnet_utils.files import read_published
-from tools import tables
+from tools import explore, tables
 from tools.notebooks import NOTEBOOKS, ROOT
 
 SITE = ROOT / "site"
@@ -106,6 +106,11 @@ def all_records():
     return tables.table(["record", "device", "date"], rows)
 
 
+def network_source():
+    """The page's script of the network; the page runs the text that it shows."""
+    return f"```javascript\n{(SITE / '_static' / 'explore' / 'network.js').read_text(encoding='utf-8')}```"
+
+
 PIECES = {
     **tables.BLOCKS,
     "notebook_map": notebook_map,
@@ -115,6 +120,9 @@ PIECES = {
     "published": published,
     "pilots": pilots,
     "all_records": all_records,
+    "network_source": network_source,
+    "explore_difference": explore.difference,
+    "b0_fact": explore.b0_fact,
 }
 
 
@@ -163,6 +171,7 @@ def main():
         folder.mkdir(parents=True)
     write_pages(SOURCE)
     copy_mathjax(STATIC / "mathjax")
+    explore.write(STATIC / "explore")
 
 
 if __name__ == "__main__":

@@ -273,6 +273,11 @@ MISTAKES = {
             ("kernel * scale", "kernel * scale[:, None]")
         ],
         "you returned bias, kernel; expected: kernel, bias": [("kernel * scale, bias", "bias, kernel * scale")],
+        "you returned the kernel alone; expected: kernel, bias": [("kernel * scale, bias", "kernel * scale")],
+        "you left out gamma in the bias": [("mean * scale", "mean * scale / gamma")],
+        "you gave the bias the opposite sign; expected: beta minus the scaled mean": [
+            ("beta - mean * scale", "mean * scale - beta")
+        ],
     },
     "stochastic_depth": {
         "you did not divide the branches that are kept by 1 - drop_rate": [(" / (1 - drop_rate)", "")],

@@ -3,7 +3,7 @@
     python predict.py model.onnx photo.jpg folder/
 
 Reads the names of the classes from classes.json beside the model, and prints the three most probable ones for each
-image. The exit code is 1 when a file could not be read (the others are named all the same), 2 without a usable model.
+image. The exit code is 1 when a file could not be read (the others are still classified), 2 without a usable model.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def load(path):
 
 
 def read(path, size):
-    """float32 (1, height, width, 3), pixels 0..255, prepared as effnet_utils.datasets.load_image_dir does."""
+    """float32 (1, height, width, 3), pixels 0..255, prepared as effnet_utils.datasets.load_image_dir does it."""
     with Image.open(path) as image:
         image = ImageOps.exif_transpose(image)  # upright
         if image.mode.startswith("I"):  # 16 bits of grey
@@ -71,7 +71,7 @@ def main():
             exit_code = 1
             continue
         found = to_probabilities(session.run(None, {session.get_inputs()[0].name: pixels})[0][0])
-        print(f"{path.name}:", ", ".join(f"{names[k]} {found[k]:.1%}" for k in found.argsort()[::-1][:3]))
+        print(f"{path}:", ", ".join(f"{names[k]} {found[k]:.1%}" for k in found.argsort()[::-1][:3]))
     sys.exit(exit_code)
 
 

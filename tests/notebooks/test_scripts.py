@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_predict_names_images_and_folders(deployed, output):
     lines = printed.splitlines()
     assert [re.search(r": (\w+) ", line)[1] for line in lines] == ["blue", "blue", "green", "red"]
     powers = np.exp(np.array([250, 5, 5]) / 50)
-    assert lines[0].startswith(f"plain photo.png: blue {powers[0] / powers.sum():.1%}, ")
+    assert lines[0].startswith(f"{Path('blue', 'plain photo.png')}: blue {powers[0] / powers.sum():.1%}, ")
 
 
 @pytest.mark.slow
