@@ -32,6 +32,7 @@ const style = `<style>
 
 // A shadow root keeps the figure's style and names apart from those of the page and of other figures.
 const host = document.createElement("div");
+host.className = "live-figure";
 host.dataset.lmSuppressShortcuts = "true"; // JupyterLab leaves the arrow keys to the figure
 host.hidden = true;
 script.after(host);

@@ -27,7 +27,7 @@ PAGE = """<!doctype html><html lang="en"><meta name="viewport" content="width=de
 .light { background: #ffffff; color: #222832; } .dark { background: #14181e; color: #ced6dd; }</style>
 <body class="light"><main><h1>A figure</h1><div><img alt="The figure" src="SOURCE"></div><div>FIGURE</div></main>"""
 IMAGE = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='90' height='60'><circle r='30'/></svg>"
-HOST = "[data-lm-suppress-shortcuts]"  # the element that holds a figure
+HOST = ".live-figure"  # the element that holds a figure
 FOCUSED = """() => {
     const element = document.activeElement.shadowRoot?.activeElement;
     if (!element) return null;
