@@ -513,8 +513,7 @@ def _unfreeze_cases():
                 _set_trainable(model, *before)
                 function(model, first)
                 yield "trainable layers", [layer.name for layer in model.layers if layer.weights and layer.trainable]
-                if before[0]:
-                    yield "model.trainable", model.trainable
+                yield "model.trainable", model.trainable
 
             yield Case(f"{call}; {text}", observe)
 

@@ -182,6 +182,9 @@ MISTAKES = {
         "you froze the layers from `first` on and made those before it trainable; expected: the other way round": [
             ("k >= start", "k < start")
         ],
+        "you left `model.trainable` as it was; where it is False, no layer is trained, whatever its own flag says": [
+            NO_SWITCH
+        ],
         "you set model.trainable = False and left it: then no layer is trained, whatever its own `trainable` says": [
             ("    for k, layer", "    network.trainable = False\n    for k, layer")
         ],

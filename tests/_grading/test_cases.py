@@ -139,7 +139,7 @@ WRONG = [
     ("unfreeze", lambda model, first: setattr(model, "trainable", True), "you made every layer trainable"),
     ("unfreeze", lambda model, first: unfreeze(model, first) and setattr(model, "trainable", False),
      "; all trainable before\n  trainable layers: missing are "),
-    ("unfreeze", lambda model, first: [setattr(layer, "trainable", "bn" not in layer.name) for layer in model.layers],
+    ("unfreeze", lambda model, first: [setattr(x, "trainable", "bn" not in x.name) for x in (model, *model.layers)],
      "you made every layer but BatchNormalization trainable, also those before `first`"),
     ("unfreeze", lambda model, first: unfreeze(model, model.get_layer(first).name), "No such layer: block1b"),
     ("unfreeze", lambda model, first: unfreeze(model, model.layers[-1].name), "layers: missing are block"),
