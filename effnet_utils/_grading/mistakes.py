@@ -164,6 +164,10 @@ MISTAKES = {
                 "if not isinstance(layer, layers.BatchNormalization):\n            layer.trainable = k >= start",
             ),
         ],
+        "you set no layer's flag to False; expected: False before `first` and for each BatchNormalization": [
+            (TRAINABLE, f"if k >= start{BATCH_NORM}:\n            layer.trainable = True")
+        ],
+        "you set `model.trainable` but no layer's own flag": [(TRAINABLE, "pass")],
         "you made every layer trainable": [(TRAINABLE, "layer.trainable = True")],
         "you made every layer but BatchNormalization trainable, also those before `first`": [("k >= start", "True")],
         "you froze every layer": [(TRAINABLE, "layer.trainable = False")],
@@ -182,8 +186,19 @@ MISTAKES = {
         "you froze the layers from `first` on and made those before it trainable; expected: the other way round": [
             ("k >= start", "k < start")
         ],
-        "you left `model.trainable` as it was; where it is False, no layer is trained, whatever its own flag says": [
-            NO_SWITCH
+        "you left `model.trainable` as it was; expected: True, else no layer is trained, whatever its flag says": [
+            ("network.trainable = True", "pass")
+        ],
+        "you set `model.trainable = True` after the layers' own flags: that sets all of them to True": [
+            ("    return sum", "    network.trainable = True\n    return sum"),
+            ("network.trainable = True  #", "pass  #"),
+        ],
+        "you recognised BatchNormalization by its name; expected: by its class, with `isinstance`": [
+            ("not isinstance(layer, layers.BatchNormalization)", '"bn" not in layer.name')
+        ],
+        "you compared the whole name with `first`; expected: only its beginning, with `startswith`": [
+            ("name.startswith(first)", "name == first"),
+            ("), None)", "), len(names))"),
         ],
         "you set model.trainable = False and left it: then no layer is trained, whatever its own `trainable` says": [
             ("    for k, layer", "    network.trainable = False\n    for k, layer")

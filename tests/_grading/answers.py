@@ -179,6 +179,8 @@ def unfreeze_from_the_top(model, first):
     """Everything trainable, then frozen as far as the first layer, then BatchNormalization."""
     model.trainable = True
     for layer in model.layers:
+        layer.trainable = True
+    for layer in model.layers:
         if layer.name.startswith(first):
             break
         layer.trainable = False
@@ -200,6 +202,7 @@ def unfreeze_by_switch(model, first):
 def unfreeze_by_index(model, first):
     model.trainable = True
     names = [layer.name for layer in model.layers]
+    model.trainable = True
     (start, *_) = (names.index(name) for name in names if name.startswith(first))
     for layer in model.layers[:start]:
         layer.trainable = False
