@@ -56,6 +56,15 @@ def test_records_are_found_by_name_and_pattern():
         records.read_record("no such record")
 
 
+def test_validation_accuracies_are_grouped_by_row_and_seed():
+    accuracies = records.validation_accuracies("pilot_b*", "pilot")
+    assert list(accuracies) == ["base", "batch-64", "bn-0.99"]
+    one = records.read_record("pilot_bn-0.99_2")
+    assert accuracies["bn-0.99"][2] == one["results"]["validation_accuracy"]
+    assert set(accuracies["base"]) == {0, 1, 2}
+    assert records.validation_accuracies("no such record", "pilot") == {}
+
+
 def test_a_run_has_a_folder_of_its_own(tmp_path, monkeypatch):
     folder = records.RunFolder(tmp_path / "a" / "b", "07").path
     (folder / "record.json").write_text("{}")
