@@ -25,8 +25,6 @@ REPEAT = """    if args.num_repeat > 1:
 
 BATCH_NORM = " and not isinstance(layer, layers.BatchNormalization)"
 TRAINABLE = f"layer.trainable = k >= start{BATCH_NORM}"
-# Without it, flags stay as they were where nothing sets them.
-NO_SWITCH = ("    network.trainable = True  # where it is False, the layers' own flags count for nothing\n", "")
 RETURN_HEAT = "return heat"
 DEVIATION = "differences.std(ddof=1)"
 INTERVAL = "mean - half_width, mean + half_width"
@@ -158,7 +156,6 @@ MISTAKES = {
     "unfreeze": {
         "you left BatchNormalization trainable": [(BATCH_NORM, "")],
         "you left each BatchNormalization as it was; expected: frozen": [
-            NO_SWITCH,
             (
                 TRAINABLE,
                 "if not isinstance(layer, layers.BatchNormalization):\n            layer.trainable = k >= start",
@@ -175,11 +172,9 @@ MISTAKES = {
             ("k >= start", "layer.name.startswith(first)")
         ],
         "you left the layers before `first` as they were; expected: frozen": [
-            NO_SWITCH,
             ("k >= start", "(k >= start or layer.trainable)"),
         ],
         "you left the layers from `first` on as they were; expected: trainable": [
-            NO_SWITCH,
             ("k >= start", "k >= start and layer.trainable"),
         ],
         "you left out the layer `first` itself; expected: trainable, as those after it": [("k >= start", "k > start")],

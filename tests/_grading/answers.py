@@ -202,7 +202,6 @@ def unfreeze_by_switch(model, first):
 def unfreeze_by_index(model, first):
     model.trainable = True
     names = [layer.name for layer in model.layers]
-    model.trainable = True
     (start, *_) = (names.index(name) for name in names if name.startswith(first))
     for layer in model.layers[:start]:
         layer.trainable = False
