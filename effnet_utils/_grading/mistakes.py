@@ -152,6 +152,13 @@ MISTAKES = {
         ],
         "the learning rate stayed at the peak after the warm-up": [("* part", "")],
         "warmup were a number of steps; expected: a fraction of them": [("warmup * total_steps", "warmup")],
+        "the end of the warm-up were rounded down to a whole step; expected: not rounded": [
+            ("warmup * total_steps", "int(warmup * total_steps)")
+        ],
+        "the climb went beyond the peak, to 1.1 times the peak": [("0.1 + 0.9 *", "0.1 +")],
+        "the climb started at 0.1; expected: a tenth of the peak": [
+            ("peak * (0.1 + 0.9 * step / warm_steps)", "0.1 + (peak - 0.1) * step / warm_steps")
+        ],
     },
     "unfreeze": {
         "you left BatchNormalization trainable": [(BATCH_NORM, "")],
@@ -204,6 +211,9 @@ MISTAKES = {
         "you took the absolute value; expected: ReLU": [
             ("np.maximum(weighted.sum(axis=-1), 0)", "np.abs(weighted.sum(axis=-1))")
         ],
+        "you used np.max, which takes the maximum along an axis; expected: np.maximum, for each position": [
+            ("np.maximum(weighted.sum(axis=-1), 0)", "np.max(weighted.sum(axis=-1), 0)")
+        ],
         "you applied ReLU to each channel before the sum": [
             ("weighted.sum(axis=-1)", "np.maximum(weighted, 0).sum(axis=-1)")
         ],
@@ -215,6 +225,12 @@ MISTAKES = {
         ],
         "you took the gradients' mean over the channels; expected: over the positions": [
             ("mean(axis=(0, 1))", "mean(axis=-1, keepdims=True)")
+        ],
+        "you took the gradients' mean over the axes 1 and 2, as in a batch; the positions are axes 0 and 1 here": [
+            ("mean(axis=(0, 1))", "mean(axis=(1, 2), keepdims=True)")
+        ],
+        "you set negative gradients to 0; ReLU belongs after the sum over the channels": [
+            ("gradients.mean(", "np.maximum(gradients, 0).mean(")
         ],
         "you took one mean of all gradients; expected: one for each channel": [("mean(axis=(0, 1))", "mean()")],
         "you took the gradients' maximum over the positions; expected: their mean": [
@@ -257,6 +273,10 @@ MISTAKES = {
         ],
         "you left out t": [("t * deviation", "deviation")],
         "you took 1.96, for infinitely many seeds; expected: t": [("t * deviation", "1.96 * deviation")],
+        "you took 2, for many seeds; expected: t": [("t * deviation", "2 * deviation")],
+        "you took 4.303, for three seeds; expected: t, which the call gives": [("t * deviation", "4.303 * deviation")],
+        "you divided by the square root of 3; expected: by that of the number of seeds": [("len(differences)", "3")],
+        "you took the variance; expected: the standard deviation": [("differences.std(", "differences.var(")],
         "you subtracted the wrong way round; expected: changed - base": [("changed - base", "base - changed")],
         "you took half of what is to be added and subtracted; `t` is for both sides": [
             ("t * deviation", "0.5 * t * deviation")
