@@ -302,7 +302,7 @@ def _toy_images(labels, rng):
 # --- Folders of images --------------------------------------------------------------------------------------------
 
 # Folders that no class is named after: what macOS packs into an archive, and parts of a data set split already.
-NO_CLASS = ("__MACOSX",)
+NO_CLASS = "__MACOSX"
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
@@ -353,7 +353,7 @@ def list_image_dir(image_dir):
     folder = project_path(image_dir)
     if not folder.is_dir():
         raise FileNotFoundError(f"image_dir is {str(image_dir)!r}, and {folder} is not a folder")
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not _ignored(path))
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not _ignored(path.name))
     found = ", ".join(path.name for path in classes) or "none"
     if len(classes) < 2:
         raise ValueError(f"{folder} should contain one folder per class, at least two; found: {found}")
@@ -376,7 +376,7 @@ def image_files(folder):
     folder = project_path(folder)
     found = []
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not any(_ignored(Path(part)) for part in path.relative_to(folder).parts):
+        if path.is_file() and not any(_ignored(name) for name in path.relative_to(folder).parts):
             found.append(path)
     return found
 
@@ -409,8 +409,8 @@ def read_images(paths, size):
     return np.array(images, np.uint8).reshape(shape), np.array(read, np.int64), left_out
 
 
-def _ignored(path):
-    return path.name.startswith(".") or path.name in NO_CLASS
+def _ignored(name):
+    return name.startswith(".") or name == NO_CLASS
 
 
 def _read_image(path, size):

@@ -17,7 +17,7 @@ def fold_batch_norm(model):
 
     Args:
         model: flat functional ``keras.Model``, such as ``efficientnet`` returns, in which every BatchNormalization
-            follows a convolution without bias and activation whose output nothing else uses.
+            follows a convolution without activation whose output nothing else uses.
 
     Returns:
         ``keras.Model`` for inference with the same inputs and, up to rounding, the same outputs; ready to be exported.
@@ -46,20 +46,22 @@ def fold_batch_norm(model):
     for layer in (layer for layer in folded.layers if layer.weights):
         weights = model.get_layer(layer.name).get_weights()
         if layer.name in norms:
-            weights = _fold(*weights, norms[layer.name], isinstance(layer, layers.DepthwiseConv2D))
+            weights = _fold(weights, norms[layer.name], isinstance(layer, layers.DepthwiseConv2D))
         layer.set_weights(weights)
     folded(folded.input)  # Keras exports only what was called once
     return folded
 
 
-def _fold(kernel, norm, depthwise):
+def _fold(weights, norm, depthwise):
     """[kernel, bias] of a convolution that includes a BatchNormalization."""
+    kernel = weights[0]
+    bias = weights[1] if len(weights) > 1 else 0
     mean, variance = (keras.ops.convert_to_numpy(value) for value in (norm.moving_mean, norm.moving_variance))
     gamma = keras.ops.convert_to_numpy(norm.gamma) if norm.scale else np.ones_like(mean)
     beta = keras.ops.convert_to_numpy(norm.beta) if norm.center else 0
     scale = gamma / np.sqrt(variance + norm.epsilon)
     # The output channels are a kernel's last axis; those of a depthwise kernel are its last two.
-    return [kernel * (scale.reshape(kernel.shape[2:]) if depthwise else scale), beta - mean * scale]
+    return [kernel * (scale.reshape(kernel.shape[2:]) if depthwise else scale), beta + (bias - mean) * scale]
 
 
 def _norms_to_fold(model):
@@ -87,11 +89,9 @@ def _norms_to_fold(model):
     norms = {}
     for norm in (layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)):
         before = makers[id(norm.input)]
-        plain = isinstance(before, layers.Conv2D | layers.DepthwiseConv2D) and not before.use_bias
-        if not plain or before.activation is not keras.activations.linear:
-            raise ValueError(
-                f"{norm.name} follows {before.name}; expected a convolution without bias and activation before it"
-            )
+        convolves = isinstance(before, layers.Conv2D | layers.DepthwiseConv2D)
+        if not convolves or before.activation is not keras.activations.linear:
+            raise ValueError(f"{norm.name} follows {before.name}; expected a convolution without activation before it")
         if uses[id(norm.input)] > 1:
             raise ValueError(f"the output of {before.name} is used besides {norm.name}; expected it alone")
         if norm.axis not in (-1, 3) or before.data_format != "channels_last":

@@ -288,6 +288,7 @@ def forest(rows, title, xlabel):
         ax.plot(mean, place, "D", color=COLORS[1], markersize=6)
     ax.axvline(0, color=COLORS[6], linewidth=1)
     ax.set(yticks=range(len(rows)), yticklabels=[row[0] for row in rows], ylim=(-0.6, len(rows) - 0.4), xlabel=xlabel)
+    ax.locator_params("x", nbins=6)
     fig.suptitle(title, x=0.01, ha="left", fontsize=11)
     ax.grid(axis="y", visible=False)
     return fig

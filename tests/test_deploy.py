@@ -62,9 +62,9 @@ def test_a_norm_with_nothing_to_fold_into_is_named():
             fold_batch_norm(keras.Model(inputs, build()))
 
 
-def test_a_norm_without_gamma_and_beta_and_several_outputs_of_a_depthwise_convolution():
+def test_a_bias_a_norm_without_gamma_and_beta_and_several_outputs_of_a_depthwise_convolution():
     inputs = keras.Input((32, 32, 3))
-    x = layers.Conv2D(4, 3, use_bias=False)(inputs)
+    x = layers.Conv2D(4, 3, bias_initializer="normal")(inputs)
     x = layers.BatchNormalization(scale=False)(x)
     x = layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False)(x)
     x = layers.BatchNormalization(center=False, epsilon=0.1)(x)

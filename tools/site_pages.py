@@ -84,10 +84,7 @@ def published(name):
 
 def pilots():
     """The short runs by which notebook 07's recipe was chosen: each against the base, by the rule of ``evidence``."""
-    accuracies = {}
-    for record in records.read_records("pilot_*").values():
-        given = record["parameters"]
-        accuracies.setdefault(given["pilot"], {})[given["seed"]] = record["results"]["validation_accuracy"]
+    accuracies = records.validation_accuracies("pilot_*", "pilot")
     rows = []
     for row in sorted(evidence.compare(accuracies, "base", images=5000), key=lambda row: -row.mean):
         interval = "–" if row.verdict == evidence.TOO_FEW else f"{row.low:+.1f} to {row.high:+.1f}"

@@ -450,7 +450,10 @@ def _mbconv_cases():
 
 
 def _random_model(rng):
-    """A flat model of convolutions, Dense layers and BatchNormalization, with names such as block1a_conv."""
+    """A flat model of convolutions, Dense layers and BatchNormalization, with names such as block1a_conv.
+
+    Not every BatchNormalization is called bn: that has to be seen from its class.
+    """
     inputs = keras.Input((4, 4, 3))
     x = keras.layers.Conv2D(2, 3, name="stem_conv")(inputs)
     x = keras.layers.BatchNormalization(name="stem_bn")(x)
@@ -462,7 +465,7 @@ def _random_model(rng):
                 x = keras.layers.Conv2D(units, 1, use_bias=False, name=f"{block}_conv")(x)
             else:
                 x = keras.layers.Dense(units, name=f"{block}_dense")(x)
-            x = keras.layers.BatchNormalization(name=f"{block}_bn")(x)
+            x = keras.layers.BatchNormalization(name=f"{block}_{'bn' if letter == 'a' else 'norm'}")(x)
             x = keras.layers.ReLU(name=f"{block}_relu")(x)
     x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
     return keras.Model(inputs, keras.layers.Dense(10, name="predictions")(x))
@@ -488,8 +491,9 @@ def _changes_nothing(function, model, first):
 def _unfreeze_cases():
     """9 models and two names for each; at first all layers are trainable, or all are frozen, or some of them.
 
-    A model that is frozen at first is so itself, too, as after ``model.trainable = False``: else TensorFlow would
-    ignore ``model.trainable = True``, with which a right answer may begin.
+    A model that is frozen at first is so itself, too, as after ``model.trainable = False``: a right answer begins
+    with ``model.trainable = True``, without which its layers' flags have no effect. TensorFlow ignores that line where
+    it is True already, as when fine-tuning goes on from more blocks: then each layer has to be set, too.
     """
     rng = np.random.default_rng(14)
     for number in range(18):
@@ -504,7 +508,7 @@ def _unfreeze_cases():
         for text, trainable, exceptions in (
             ("all trainable before", True, []),
             ("frozen before by model.trainable = False", False, []),
-            (f"frozen before by model.trainable = False, but for {', '.join(some)}", False, some),
+            (f"all trainable before, but for {', '.join(some)}", True, some),
         ):
 
             def observe(function, model=model, first=first, before=(trainable, exceptions), is_first=number == 0):
@@ -513,8 +517,7 @@ def _unfreeze_cases():
                 _set_trainable(model, *before)
                 function(model, first)
                 yield "trainable layers", [layer.name for layer in model.layers if layer.weights and layer.trainable]
-                if before[0]:
-                    yield "model.trainable", model.trainable
+                yield "model.trainable", model.trainable
 
             yield Case(f"{call}; {text}", observe)
 

@@ -25,8 +25,6 @@ REPEAT = """    if args.num_repeat > 1:
 
 BATCH_NORM = " and not isinstance(layer, layers.BatchNormalization)"
 TRAINABLE = f"layer.trainable = k >= start{BATCH_NORM}"
-# Without it, flags stay as they were where nothing sets them.
-NO_SWITCH = ("    network.trainable = True  # where it is False, the layers' own flags count for nothing\n", "")
 RETURN_HEAT = "return heat"
 DEVIATION = "differences.std(ddof=1)"
 INTERVAL = "mean - half_width, mean + half_width"
@@ -154,16 +152,26 @@ MISTAKES = {
         ],
         "the learning rate stayed at the peak after the warm-up": [("* part", "")],
         "warmup were a number of steps; expected: a fraction of them": [("warmup * total_steps", "warmup")],
+        "the end of the warm-up were rounded down to a whole step; expected: not rounded": [
+            ("warmup * total_steps", "int(warmup * total_steps)")
+        ],
+        "the climb went beyond the peak, to 1.1 times the peak": [("0.1 + 0.9 *", "0.1 +")],
+        "the climb started at 0.1; expected: a tenth of the peak": [
+            ("peak * (0.1 + 0.9 * step / warm_steps)", "0.1 + (peak - 0.1) * step / warm_steps")
+        ],
     },
     "unfreeze": {
         "you left BatchNormalization trainable": [(BATCH_NORM, "")],
         "you left each BatchNormalization as it was; expected: frozen": [
-            NO_SWITCH,
             (
                 TRAINABLE,
                 "if not isinstance(layer, layers.BatchNormalization):\n            layer.trainable = k >= start",
             ),
         ],
+        "you set no layer's flag to False; expected: False before `first` and for each BatchNormalization": [
+            (TRAINABLE, f"if k >= start{BATCH_NORM}:\n            layer.trainable = True")
+        ],
+        "you set `model.trainable` but no layer's own flag": [(TRAINABLE, "pass")],
         "you made every layer trainable": [(TRAINABLE, "layer.trainable = True")],
         "you made every layer but BatchNormalization trainable, also those before `first`": [("k >= start", "True")],
         "you froze every layer": [(TRAINABLE, "layer.trainable = False")],
@@ -171,16 +179,28 @@ MISTAKES = {
             ("k >= start", "layer.name.startswith(first)")
         ],
         "you left the layers before `first` as they were; expected: frozen": [
-            NO_SWITCH,
             ("k >= start", "(k >= start or layer.trainable)"),
         ],
         "you left the layers from `first` on as they were; expected: trainable": [
-            NO_SWITCH,
             ("k >= start", "k >= start and layer.trainable"),
         ],
         "you left out the layer `first` itself; expected: trainable, as those after it": [("k >= start", "k > start")],
         "you froze the layers from `first` on and made those before it trainable; expected: the other way round": [
             ("k >= start", "k < start")
+        ],
+        "you left `model.trainable` as it was; expected: True, else no layer is trained, whatever its flag says": [
+            ("network.trainable = True", "pass")
+        ],
+        "you set `model.trainable = True` after the layers' own flags: that sets all of them to True": [
+            ("    return sum", "    network.trainable = True\n    return sum"),
+            ("network.trainable = True  #", "pass  #"),
+        ],
+        "you recognised BatchNormalization by its name; expected: by its class, with `isinstance`": [
+            ("not isinstance(layer, layers.BatchNormalization)", '"bn" not in layer.name')
+        ],
+        "you compared the whole name with `first`; expected: only its beginning, with `startswith`": [
+            ("name.startswith(first)", "name == first"),
+            ("), None)", "), len(names))"),
         ],
         "you set model.trainable = False and left it: then no layer is trained, whatever its own `trainable` says": [
             ("    for k, layer", "    network.trainable = False\n    for k, layer")
@@ -190,6 +210,9 @@ MISTAKES = {
         "you left out the ReLU": [("np.maximum(weighted.sum(axis=-1), 0)", "weighted.sum(axis=-1)")],
         "you took the absolute value; expected: ReLU": [
             ("np.maximum(weighted.sum(axis=-1), 0)", "np.abs(weighted.sum(axis=-1))")
+        ],
+        "you used np.max, which takes the maximum along an axis; expected: np.maximum, for each position": [
+            ("np.maximum(weighted.sum(axis=-1), 0)", "np.max(weighted.sum(axis=-1), 0)")
         ],
         "you applied ReLU to each channel before the sum": [
             ("weighted.sum(axis=-1)", "np.maximum(weighted, 0).sum(axis=-1)")
@@ -202,6 +225,12 @@ MISTAKES = {
         ],
         "you took the gradients' mean over the channels; expected: over the positions": [
             ("mean(axis=(0, 1))", "mean(axis=-1, keepdims=True)")
+        ],
+        "you took the gradients' mean over the axes 1 and 2, as in a batch; the positions are axes 0 and 1 here": [
+            ("mean(axis=(0, 1))", "mean(axis=(1, 2), keepdims=True)")
+        ],
+        "you set negative gradients to 0; ReLU belongs after the sum over the channels": [
+            ("gradients.mean(", "np.maximum(gradients, 0).mean(")
         ],
         "you took one mean of all gradients; expected: one for each channel": [("mean(axis=(0, 1))", "mean()")],
         "you took the gradients' maximum over the positions; expected: their mean": [
@@ -244,6 +273,10 @@ MISTAKES = {
         ],
         "you left out t": [("t * deviation", "deviation")],
         "you took 1.96, for infinitely many seeds; expected: t": [("t * deviation", "1.96 * deviation")],
+        "you took 2, for many seeds; expected: t": [("t * deviation", "2 * deviation")],
+        "you took 4.303, for three seeds; expected: t, which the call gives": [("t * deviation", "4.303 * deviation")],
+        "you divided by the square root of 3; expected: by that of the number of seeds": [("len(differences)", "3")],
+        "you took the variance; expected: the standard deviation": [("differences.std(", "differences.var(")],
         "you subtracted the wrong way round; expected: changed - base": [("changed - base", "base - changed")],
         "you took half of what is to be added and subtracted; `t` is for both sides": [
             ("t * deviation", "0.5 * t * deviation")

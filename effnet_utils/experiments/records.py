@@ -143,6 +143,23 @@ def read_records(pattern):
     return {name: _read(paths[name]) for name in sorted(paths)}
 
 
+def validation_accuracies(pattern, row):
+    """Runs grouped as ``evidence.compare`` takes them.
+
+    Args:
+        pattern: as for ``read_records``.
+        row: name of the parameter that says which row of a table a run belongs to, such as "pilot".
+
+    Returns:
+        dict {value of ``row``: {seed: accuracy in 0..1 on the validation images}}.
+    """
+    accuracies = {}
+    for record in read_records(pattern).values():
+        given = record["parameters"]
+        accuracies.setdefault(given[row], {})[given["seed"]] = record["results"]["validation_accuracy"]
+    return accuracies
+
+
 def _read(path):
     record = json.loads(path.read_text(encoding="utf-8"))
     for old, new in OLD_NAMES.items():

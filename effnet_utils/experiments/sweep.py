@@ -160,7 +160,7 @@ def _table(out, groups, failed):
     table = Table("run", "done", "failed", "training (s)", "accuracy", "lowest to highest")
     for title, names in groups.items():
         records = [record for name in names if (record := read_run(out / name))]
-        seconds = [record["seconds"].get("train", sum(record["seconds"].values())) for record in records]
+        seconds = [_seconds(record) for record in records if record.get("seconds")]
         accuracies = [_accuracy(record) for record in records]
         accuracies = [accuracy for accuracy in accuracies if accuracy is not None]
         mean = f"{sum(accuracies) / len(accuracies):.2%}" if accuracies else ""
@@ -180,6 +180,11 @@ def _without_seeds(axes, runs):
     return groups
 
 
+def _seconds(record):
+    seconds = record["seconds"]
+    return seconds.get("train", sum(seconds.values()))
+
+
 def _accuracy(record):
-    results = record["results"]
+    results = record.get("results", {})
     return results.get("test_accuracy", results.get("validation_accuracy"))

@@ -29,7 +29,7 @@ def load(path):
 
 
 def read(path, size):
-    """float32 (1, height, width, 3), pixels 0..255, prepared as effnet_utils.datasets.load_image_dir does it."""
+    """float32 (1, height, width, 3), pixels 0..255, prepared as effnet_utils.datasets.load_image_dir does."""
     with Image.open(path) as image:
         image = ImageOps.exif_transpose(image)  # upright
         if image.mode.startswith("I"):  # 16 bits of grey

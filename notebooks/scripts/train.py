@@ -1,4 +1,4 @@
-"""Notebook 07 as one script, in stock Keras: train an EfficientNet on 32x32 images.
+"""Notebook 07 as one script of plain Keras, with AdamW and tf.data: train an EfficientNet on 32x32 images.
 
 python train.py --dataset toy --epochs 3
 python train.py --dataset cifar10 --layout cifar --epochs 10
@@ -29,7 +29,7 @@ parser.add_argument("--output-dir", type=Path, default=Path("runs/train"), help=
 args = parser.parse_args()
 keras.utils.set_random_seed(args.seed)
 
-# 1. Images as uint8, pixels 0..255 (the network scales them); one-hot targets, which label smoothing needs.
+# 1. Pairs of images (uint8, 0..255, which the network scales) and labels: yours go here, their names into CLASSES.
 train, test = load_toy() if args.dataset == "toy" else load_cifar10()
 names = CLASSES[args.dataset]
 (x_train, y_train), (x_test, y_test) = ((x, keras.utils.to_categorical(y, len(names))) for x, y in (train, test))

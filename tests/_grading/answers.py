@@ -179,6 +179,8 @@ def unfreeze_from_the_top(model, first):
     """Everything trainable, then frozen as far as the first layer, then BatchNormalization."""
     model.trainable = True
     for layer in model.layers:
+        layer.trainable = True
+    for layer in model.layers:
         if layer.name.startswith(first):
             break
         layer.trainable = False
@@ -189,6 +191,7 @@ def unfreeze_from_the_top(model, first):
 
 def unfreeze_by_switch(model, first):
     """Leaves layers without weights as they are."""
+    model.trainable = True
     reached = False
     for layer in model.layers:
         reached = reached or layer.name.startswith(first)
@@ -197,6 +200,7 @@ def unfreeze_by_switch(model, first):
 
 
 def unfreeze_by_index(model, first):
+    model.trainable = True
     names = [layer.name for layer in model.layers]
     (start, *_) = (names.index(name) for name in names if name.startswith(first))
     for layer in model.layers[:start]:

@@ -136,11 +136,12 @@ WRONG = [
      "\n  results: expected three values (depth, width, resolution), found dict"),
     ("compound_coefficients", lambda phi, a=1.2, b=1.1, c=1.15: (a**phi, b**phi, int(224 * c**phi + 0.5)),
      "It looks as if you returned the resolution in whole pixels"),
-    ("unfreeze", lambda model, first: setattr(model, "trainable", True), "you made every layer trainable"),
+    ("unfreeze", lambda model, first: setattr(model, "trainable", True), "but no layer's own flag"),
     ("unfreeze", lambda model, first: unfreeze(model, first) and setattr(model, "trainable", False),
      "; all trainable before\n  trainable layers: missing are "),
-    ("unfreeze", lambda model, first: [setattr(layer, "trainable", "bn" not in layer.name) for layer in model.layers],
-     "you made every layer but BatchNormalization trainable, also those before `first`"),
+    ("unfreeze", lambda model, first: [setattr(model, "trainable", True)] and [
+        setattr(layer, "trainable", not isinstance(layer, layers.BatchNormalization)) for layer in model.layers
+    ], "you made every layer but BatchNormalization trainable, also those before `first`"),
     ("unfreeze", lambda model, first: unfreeze(model, model.get_layer(first).name), "No such layer: block1b"),
     ("unfreeze", lambda model, first: unfreeze(model, model.layers[-1].name), "layers: missing are block"),
     ("grad_cam", lambda maps, slopes: np.abs((maps * slopes.mean((0, 1))).sum(-1)), "you took the absolute value; ex"),

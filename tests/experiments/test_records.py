@@ -34,8 +34,9 @@ def test_every_shipped_record_has_the_same_keys():
         record = records.read_record(name)
         assert set(record) == set(records.KEYS)
         assert set(record["dataset"]) == {"name", "official", "source", "sha256", "n_train", "n_test"}
-        parts = {"11_deploy": {"setup", "export", "time", "int8"}}
-        assert set(record["seconds"]) == parts.get(record["notebook"], {"setup", "compile", "train", "evaluate"})
+        training = {"setup", "compile", "train", "evaluate"}
+        parts = {"11_deploy": {"setup", "export", "time", "int8"}, "benchmarks/screen.py": training | {"augment"}}
+        assert set(record["seconds"]) == parts.get(record["notebook"], training)
         assert set(record["environment"]) == set(records.environment())
         assert "/" not in record["parameters"].get("data_dir", "")
         assert not [value for value in record["parameters"].values() if str(value).startswith(("/", "~"))]
@@ -53,6 +54,15 @@ def test_records_are_found_by_name_and_pattern():
     assert records.read_records("no such record") == {}
     with pytest.raises(FileNotFoundError, match="cifar10-jpeg_b0_cifar_seed0"):
         records.read_record("no such record")
+
+
+def test_validation_accuracies_are_grouped_by_row_and_seed():
+    accuracies = records.validation_accuracies("pilot_b*", "pilot")
+    assert list(accuracies) == ["base", "batch-64", "bn-0.99"]
+    one = records.read_record("pilot_bn-0.99_2")
+    assert accuracies["bn-0.99"][2] == one["results"]["validation_accuracy"]
+    assert set(accuracies["base"]) == {0, 1, 2}
+    assert records.validation_accuracies("no such record", "pilot") == {}
 
 
 def test_a_run_has_a_folder_of_its_own(tmp_path, monkeypatch):
