@@ -71,7 +71,7 @@ def clean(notebook):
         cell.metadata = committed_metadata(tags(cell))
     for count, cell in enumerate(code_cells(notebook), 1):
         cell.execution_count = count
-        cell.outputs = _joined([output for output in cell.outputs if not _is_startup_noise(output)])
+        cell.outputs = _joined([output for output in cell.outputs if not (_is_startup_noise(output) or _is_empty(output))])
         for output in cell.outputs:
             if output.output_type == "error" or output.get("name") == "stderr":
                 raise ValueError(f"cell {count} has an error or something on stderr: {output}")
@@ -104,6 +104,11 @@ def _smaller(png):
 
 def _is_startup_noise(output):
     return output.get("name") == "stderr" and all(STARTUP.match(line) for line in output.text.splitlines())
+
+
+def _is_empty(output):
+    """A place that was filled while the cell ran, such as a progress bar's."""
+    return output.get("data", {}).get("text/html") == ""
 
 
 def _joined(outputs):

@@ -41,6 +41,11 @@ RUN_ALL = """() => {
     const ended = () => { window.ended = true; };
     window.jupyterapp.commands.execute("notebook:run-all-cells").then(ended, ended);
 }"""
+# Remembers whether a bar that shows how far a training is has ever been in the page.
+WATCH = """() => {
+    const look = () => { window.sawBar ||= !!document.querySelector(".jp-OutputArea-output progress"); };
+    new MutationObserver(look).observe(document.body, { childList: true, subtree: true });
+}"""
 TALLEST = 16_000  # pixels that a screenshot keeps; Chromium draws no more
 # With the bars above and below the notebook.
 HEIGHT = "document.querySelector('.jp-NotebookPanel-notebook .jp-WindowedPanel-outer').scrollHeight + 200"
@@ -116,6 +121,7 @@ def run_all(page, address, name):
     page.evaluate(READY)
     mode = page.evaluate("window.jupyterapp.shell.currentWidget.content.notebookConfig.windowingMode")
     assert mode == "none", f"JupyterLab shows cells by {mode}: it refuses settings with a name that it does not know"
+    page.evaluate(WATCH)
     page.evaluate(RUN_ALL)
     page.wait_for_function("window.ended", timeout=1000 * RUN)
     return nbformat.from_dict(page.evaluate("window.jupyterapp.shell.currentWidget.content.model.toJSON()"))
@@ -143,4 +149,6 @@ def test_notebook_runs_whole_and_draws_its_figures(path, lab, page, screenshots)
     assert not not_drawn(images) and all(text.strip() for text in figures(done))
     folded = [cell for cell in code_cells(done) if COLLAPSED in tags(cell)]
     assert page.locator(".jp-InputPlaceholder").count() == len(folded) > 0
+    trains = path.name.startswith("07")
+    assert page.evaluate("!!window.sawBar") == trains and page.locator(".jp-OutputArea-output progress").count() == 0
     assert not page.errors
