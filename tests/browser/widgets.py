@@ -2,7 +2,6 @@
 against Python's."""
 
 import ast
-import io
 import math
 import re
 from dataclasses import replace
@@ -11,11 +10,9 @@ import keras
 import nbformat
 import numpy as np
 import pytest
-from PIL import Image
 
 from effnet_utils import B0_BLOCKS, BlockArgs, compound_coefficients, count_macs, efficientnet, inspection, widgets
 from effnet_utils.blocks import mbconv_block, swish
-from effnet_utils.files import photographs
 from tests.browser.lab import READY, RUN_ALL, TOKEN, lab  # noqa: F401
 from tests.browser.looking import pictures
 from tests.browser.site_pages import AXE, OVERFLOWING, SETTLE, from_outside
@@ -38,20 +35,9 @@ CONTROLS = """host => [...host.shadowRoot.querySelectorAll("input, button, selec
     .filter(each => !each.disabled).length"""
 
 
-def photo_and_layers():
-    """The values of the receptive field's figure: the cat in the middle of its photograph, B0's layers."""
-    photo = Image.open(photographs()["cat"])
-    buffer = io.BytesIO()
-    photo.crop((75, 0, 331, 256)).resize((224, 224)).save(buffer, "jpeg", quality=70)
-    layers = inspection.receptive_fields(efficientnet("b0", include_top=False))
-    return {"photo": buffer.getvalue(), "size": 224, "layers": layers, "start": 3}
-
-
 def figure_html(name):
     """As a notebook stores it."""
-    if name in STORED:
-        return STORED[name][1]
-    return widgets.html(name, **photo_and_layers())
+    return STORED[name][1]
 
 
 def from_notebook(number, *names):

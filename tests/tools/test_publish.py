@@ -69,7 +69,8 @@ def printed(text, name="stdout"):
 
 def test_what_tells_of_the_run_is_removed():
     noise = printed("WARNING: All log messages before absl\n", "stderr")
-    cleaned = publish.clean(notebook(printed("1"), noise, printed("2")))
+    emptied = nbformat.v4.new_output("display_data", data={"text/html": "", "text/plain": "<HTML object>"})
+    cleaned = publish.clean(notebook(emptied, printed("1"), noise, printed("2")))
     assert set(cleaned.metadata) == {"kernelspec", "language_info"}
     collapsed = {"tags": COLLAPSED["tags"], "jupyter": {"source_hidden": True}, "cellView": "form"}
     assert [cell.metadata for cell in cleaned.cells] == [{}, collapsed]
