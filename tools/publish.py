@@ -71,7 +71,8 @@ def clean(notebook):
         cell.metadata = committed_metadata(tags(cell))
     for count, cell in enumerate(code_cells(notebook), 1):
         cell.execution_count = count
-        cell.outputs = _joined([output for output in cell.outputs if not (_is_startup_noise(output) or _is_empty(output))])
+        kept = [output for output in cell.outputs if not (_is_startup_noise(output) or _is_empty(output))]
+        cell.outputs = _joined(kept)
         for output in cell.outputs:
             if output.output_type == "error" or output.get("name") == "stderr":
                 raise ValueError(f"cell {count} has an error or something on stderr: {output}")

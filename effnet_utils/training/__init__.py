@@ -10,6 +10,6 @@ from effnet_utils.training.schedules import OneCycle
 from effnet_utils.training.trainer import EpochLogger, OnDeviceTrainer, StopAtNaN, make_trainer
 
 __all__ = [
-    "Batches", "Checkpoints", "EpochLogger", "LiveProgress", "Muon", "OnDeviceTrainer", "OneCycle", "Recipe", "StopAtNaN",
-    "augment", "device_name", "distribution_scope", "init_distributed", "make_trainer", "parse_overrides",
+    "Batches", "Checkpoints", "EpochLogger", "LiveProgress", "Muon", "OnDeviceTrainer", "OneCycle", "Recipe",
+    "StopAtNaN", "augment", "device_name", "distribution_scope", "init_distributed", "make_trainer", "parse_overrides",
 ]  # fmt: skip
