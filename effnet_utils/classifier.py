@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 
+from effnet_utils._flat import check_flat
 from effnet_utils.files import atomic_write, project_path
 
 CLASSES = "classes.json"
@@ -69,12 +70,7 @@ def load_classifier(path):
 
 
 def _check(model, class_names, what):
-    nested = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
-    if nested:
-        raise ValueError(
-            f"{what} contains the model {nested[0]!r} as one layer; expected a flat model: build the classifier on "
-            "backbone.output, then keras.Model(backbone.input, logits)"
-        )
+    check_flat(model, what)
     outputs = model.output_shape
     if not isinstance(outputs, tuple) or len(outputs) != 2 or outputs[1] != len(class_names):
         raise ValueError(

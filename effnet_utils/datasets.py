@@ -485,6 +485,34 @@ def check_images(images):
     warn_if_scaled(images)
 
 
+def check_labels(labels, classes=None):
+    """Labels as integers (n,), or an error that says what they are instead.
+
+    Args:
+        labels: integers (n,) or (n, 1), array or list.
+        classes: int, how many there are; None where any number may come.
+
+    Returns:
+        int64 (n,).
+
+    Raises:
+        TypeError: they are not whole numbers.
+        ValueError: they are one-hot or of another shape, or a label is out of range.
+    """
+    found = np.asarray(labels)
+    if found.ndim == 2 and found.shape[1] == 1:
+        found = found[:, 0]  # as keras.datasets returns them
+    if found.ndim != 1:
+        remedy = "; one-hot labels: use labels.argmax(axis=1)" if found.ndim == 2 else ""
+        raise ValueError(f"labels have shape {found.shape}; expected integers (n,){remedy}")
+    if found.dtype.kind not in "iu":
+        raise TypeError(f"labels are {found.dtype}; expected integers (n,), the number of each image's class")
+    if len(found) and (found.min() < 0 or (classes is not None and found.max() >= classes)):
+        last = "" if classes is None else f" to {classes - 1}"
+        raise ValueError(f"labels are {found.min()} to {found.max()}; expected 0{last}")
+    return found.astype(np.int64)
+
+
 def warn_if_scaled(images):
     """Warn when all pixels are in 0..1: the model divides by 255 itself."""
     if images.size and images.max() <= 1:

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from effnet_utils._flat import check_flat
+
 
 def fold_batch_norm(model):
     """Fold BatchNorm: a copy of a trained network in which each convolution includes the BatchNorm that followed it.
@@ -70,12 +72,8 @@ def _norms_to_fold(model):
         raise ValueError(
             f"{model.name} is a {type(model).__name__}; expected a functional model, keras.Model(inputs, x)"
         )
+    check_flat(model)
     for operation in model.operations:
-        if isinstance(operation, keras.Model):
-            raise ValueError(
-                f"{model.name} contains the model {operation.name!r} as one layer; expected a flat model: build on "
-                "backbone.output, then keras.Model(backbone.input, outputs)"
-            )
         if isinstance(operation, layers.Normalization) and operation.invert:
             raise ValueError(f"{operation.name} has invert=True; expected a Normalization that subtracts the mean")
     for layer in model.get_config()["layers"]:

@@ -3,14 +3,14 @@
 import keras
 import numpy as np
 
-from effnet_utils.datasets import warn_if_scaled
+from effnet_utils.datasets import check_labels, warn_if_scaled
 
 
 def predict_proba(model, images, batch_size=500):
     """Class probabilities.
 
     Args:
-        model: ``keras.Model`` that ends in logits or in a softmax.
+        model: ``keras.Model`` with one output, logits or a softmax's probabilities, flat or nested.
         images: (n, height, width, channels), pixels 0..255, uint8 or float.
         batch_size: int; bounds the memory.
 
@@ -18,11 +18,12 @@ def predict_proba(model, images, batch_size=500):
         float32 (n, classes); rows sum to 1.
 
     Raises:
-        ValueError: the images' shape does not fit the model.
+        ValueError: the images' shape does not fit the model, or its outputs are neither logits nor a softmax's.
 
     Warns:
         UserWarning: all pixels are in 0..1.
     """
+    is_softmax = ends_in_softmax(model)
     images = np.asarray(images)
     expected = model.input_shape[1:]
     fits = images.ndim == 4 and all(
@@ -32,10 +33,42 @@ def predict_proba(model, images, batch_size=500):
         raise ValueError(f"images have shape {images.shape}; the model expects (n, {', '.join(map(str, expected))})")
     warn_if_scaled(images)
     values = predict_in_batches(model, images, batch_size)
-    if getattr(model.layers[-1], "activation", None) is keras.activations.softmax:
+    if is_softmax:
         return values
     powers = np.exp(values - values.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
+
+
+def ends_in_softmax(model):
+    """Whether a model's outputs are a softmax's probabilities; else they are logits.
+
+    Args:
+        model: ``keras.Model`` with one output (n, classes); what makes it may be inside a nested model.
+
+    Returns:
+        bool.
+
+    Raises:
+        ValueError: several outputs, an output of another shape, or one that is neither logits nor a softmax's.
+    """
+    shape = model.output_shape
+    if not isinstance(shape, tuple) or len(shape) != 2:
+        raise ValueError(f"{model.name} has outputs of shape {shape}; expected one output (None, classes)")
+    last = model
+    while isinstance(last, keras.Model):
+        last = last.layers[-1] if isinstance(last, keras.Sequential) else last.output._keras_history.operation
+    if isinstance(last, keras.layers.Softmax):
+        return True
+    activation = getattr(last, "activation", None)
+    if activation is keras.activations.softmax:
+        return True
+    if activation is keras.activations.linear:
+        return False
+    name = f" with activation {activation.__name__!r}" if activation is not None else ""
+    raise ValueError(
+        f"{model.name} ends in {last.name}, a {type(last).__name__}{name}; expected logits (a Dense layer without "
+        "activation) or a softmax. For other outputs use predict_in_batches"
+    )
 
 
 def predict_tta(model, images, batch_size=500):
@@ -77,12 +110,13 @@ def evaluate(probabilities, labels):
 
     Args:
         probabilities: float (n, classes).
-        labels: integers (n,).
+        labels: integers (n,), as ``check_labels`` takes them.
 
     Returns:
         dict: accuracy in 0..1, loss (mean cross-entropy in nats, without label smoothing), per_class (list of the
         accuracies of the classes, None for a class without images).
     """
+    labels = _labels_for(probabilities, labels)
     correct = probabilities.argmax(axis=1) == labels
     likelihood = probabilities[np.arange(len(labels)), labels]
     per_class = []
@@ -94,6 +128,13 @@ def evaluate(probabilities, labels):
         "loss": float(-np.log(np.maximum(likelihood, 1e-12)).mean()),
         "per_class": per_class,
     }
+
+
+def _labels_for(probabilities, labels):
+    labels = check_labels(labels, np.shape(probabilities)[1])
+    if len(labels) != len(probabilities):
+        raise ValueError(f"there are {len(probabilities)} predictions and {len(labels)} labels; expected as many")
+    return labels
 
 
 def accuracy_interval(correct, count):
@@ -119,7 +160,7 @@ def accuracy_interval(correct, count):
 def confusion_counts(labels, predicted, classes):
     """How often each class was predicted as each: int (classes, classes), row = true class, column = predicted."""
     counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (labels, predicted), 1)
+    np.add.at(counts, (check_labels(labels, classes), check_labels(predicted, classes)), 1)
     return counts
 
 
@@ -137,6 +178,7 @@ def reliability(probabilities, labels, bins=15):
 
     Source: Guo et al. 2017 (arXiv:1706.04599), section 2.
     """
+    labels = _labels_for(probabilities, labels)
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)

@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from effnet_utils import datasets
+from effnet_utils._flat import check_flat, check_one_output
 from effnet_utils.datasets import CIFAR10_CLASSES, TOY_CLASSES, load_cifar10, load_image_dir, load_toy, resize
 from effnet_utils.evaluation import predict_in_batches
 from effnet_utils.transfer import split
@@ -22,6 +24,8 @@ def with_logits(model):
     Raises:
         ValueError: not an EfficientNet, or it ends in something else than logits or a softmax.
     """
+    check_flat(model)
+    check_one_output(model)
     missing = {"top_activation", "avg_pool"} - {layer.name for layer in model.layers}
     if missing:
         raise ValueError(
@@ -159,7 +163,11 @@ def se_weights(model, images):
 
     Returns:
         dict {block: float32 (n, channels) in 0..1}, in the network's order; empty where there are no SE blocks.
+
+    Raises:
+        ValueError: the model contains a model.
     """
+    check_flat(model)
     expands = [layer for layer in model.layers if layer.name.endswith("_se_expand")]
     if not expands:
         return {}
@@ -177,7 +185,11 @@ def freeze_se(model, block, means):
         model: as in ``se_weights``.
         block: str, such as "block2b".
         means: float (channels,) in 0..1, the channel weights to give.
+
+    Raises:
+        ValueError: the model contains a model.
     """
+    check_flat(model)
     # With a kernel of zeros only the bias is left; log(w / (1 - w)) is the bias whose sigmoid is w.
     expand = model.get_layer(f"{block}_se_expand")
     means = np.clip(means, 1e-6, 1 - 1e-6)
@@ -194,6 +206,7 @@ def between_classes(values, labels):
     Returns:
         float in 0..1: 0 where all classes have the same mean, 1 where all images of a class have the same values.
     """
+    labels = datasets.check_labels(labels)
     mean = values.mean(axis=0)
     of_class = np.zeros_like(values)
     for label in np.unique(labels):
@@ -202,16 +215,37 @@ def between_classes(values, labels):
 
 
 def residual_blocks(model):
-    """The names of the blocks with a skip connection, such as "block2b", in the network's order."""
+    """The names of the blocks with a skip connection, such as "block2b", in the network's order.
+
+    Raises:
+        ValueError: the model contains a model.
+    """
+    check_flat(model)
     names = {layer.name for layer in model.layers}
     adding = [layer.name.removesuffix("_add") for layer in model.layers if layer.name.endswith("_add")]
-    return [name for name in adding if f"{name}_project_bn" in names]
+    return [name for name in adding if f"{name}_project_conv" in names]
 
 
 def switch_off(model, block):
-    """Let a block with a skip connection add nothing, so that it outputs its input; changes the model."""
-    norm = model.get_layer(f"{block}_project_bn")
-    norm.set_weights([np.zeros(norm.gamma.shape), np.zeros(norm.beta.shape), *norm.get_weights()[2:]])
+    """Let a block with a skip connection add nothing, so that it outputs its input; changes the model.
+
+    Args:
+        model: flat EfficientNet, also after ``deploy.fold_batch_norm``.
+        block: one of ``residual_blocks(model)``.
+
+    Raises:
+        ValueError: there is no such block.
+    """
+    known = residual_blocks(model)
+    if block not in known:
+        raise ValueError(f"there is no block {block!r} with a skip connection; expected one of {', '.join(known)}")
+    names = {layer.name for layer in model.layers}
+    if f"{block}_project_bn" in names:
+        norm = model.get_layer(f"{block}_project_bn")
+        norm.set_weights([np.zeros(norm.gamma.shape), np.zeros(norm.beta.shape), *norm.get_weights()[2:]])
+    else:  # BatchNorm is folded into the convolution
+        conv = model.get_layer(f"{block}_project_conv")
+        conv.set_weights([np.zeros(weights.shape) for weights in conv.get_weights()])
 
 
 # --- How far does one position see? ---------------------------------------------------------------------------------
@@ -231,8 +265,9 @@ def receptive_fields(model):
         the next one's), ``first`` (row where the field of the first position begins; below 0 is outside the image).
 
     Raises:
-        ValueError: the model has no fixed, square input size.
+        ValueError: the model contains a model, or it has no fixed, square input size.
     """
+    check_flat(model)
     height, width = model.input_shape[1:3]
     if height is None or height != width:
         raise ValueError(f"the model's input has the shape {model.input_shape[1:]}; expected a fixed, square size")

@@ -341,8 +341,13 @@ def endpoints(model):
         dict {"reduction_1": name, "reduction_2": name, ...}; the feature maps of "reduction_i" are ``2**i`` times
         smaller than the image. Layouts with fewer strided layers have fewer entries.
 
+    Raises:
+        ValueError: the model has no layer "stem_conv" of its own, as one that contains an EfficientNet.
+
     Source: the authors' code (endpoints of the TPU release).
     """
+    if "stem_conv" not in [layer.name for layer in model.layers]:
+        raise ValueError(f"{model.name} has no layer 'stem_conv'; expected an EfficientNet, not inside another model")
     found = {}
     level = 0
     for layer in model.layers:

@@ -85,7 +85,8 @@ def count_macs(model):
     """Multiply-adds (MACs) of one image through the convolutions and dense layers of a model.
 
     The paper calls them FLOPS; as floating-point operations there are twice as many. Normalisation, activations,
-    additions and pooling are not counted, as in the published figures.
+    additions and pooling are not counted, as in the published figures. Convolutions of one to three dimensions,
+    depthwise and grouped ones, and dense layers are counted.
 
     Args:
         model: built ``keras.Model`` with a fixed input size, flat or nested.
@@ -94,21 +95,33 @@ def count_macs(model):
         int.
 
     Raises:
-        ValueError: a layer has no fixed output size.
+        ValueError: a layer has no fixed output size, is used more than once, or has weights and is of a kind that this
+            function cannot count; the message names it.
 
     Copy with: nothing.
     """
     from keras import Model, layers  # here, so that the rules above need nothing but Python
 
+    counted = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.DepthwiseConv2D, layers.Dense)
+    not_counted = (
+        layers.BatchNormalization,
+        layers.LayerNormalization,
+        layers.GroupNormalization,
+        layers.Normalization,
+    )
     total = 0
     for layer in model.layers:
         if isinstance(layer, Model):
             total += count_macs(layer)
-        elif isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)):
+        elif isinstance(layer, counted):
+            if len(layer._inbound_nodes) > 1:
+                raise ValueError(f"layer {layer.name} is used {len(layer._inbound_nodes)} times; expected once")
             positions = layer.output.shape[1:-1]
             if None in positions:
                 raise ValueError(
                     f"layer {layer.name} has output {layer.output.shape}: give the model a fixed input size"
                 )
             total += math.prod(positions) * math.prod(layer.kernel.shape)
+        elif layer.trainable_weights and not isinstance(layer, not_counted):
+            raise ValueError(f"layer {layer.name} is a {type(layer).__name__}, whose MACs this function does not know")
     return total

@@ -1,6 +1,7 @@
 """Transfer learning: features of a trained network computed once, a linear classifier on them, and fine-tuning."""
 
 import hashlib
+import re
 import time
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from effnet_utils.datasets import check_images
+from effnet_utils._flat import check_flat, check_one_output
+from effnet_utils.datasets import check_images, check_labels
 from effnet_utils.evaluation import predict_in_batches
 from effnet_utils.files import atomic_write
 
@@ -50,24 +52,28 @@ def extract_features(model, images, cache_dir):
     Args:
         model: ``keras.Model`` from images to features, such as ``on_upsampled`` returns.
         images: uint8 (n, height, width, 3), pixels 0..255.
-        cache_dir: folder, made if it does not exist. A file's name is a hash of the model's weights and name (which
-            holds the input size) and of the images, so that no features are taken for those of something else.
+        cache_dir: folder, made if it does not exist. A file's name is a hash of the model's configuration and weights
+            and of the images, so that no features are taken for those of something else.
 
     Returns:
         float32 (n, channels), or (n, height, width, channels) where the model ends in feature maps.
 
     Raises:
-        TypeError, ValueError: as in ``check_images``.
+        TypeError, ValueError: as in ``check_images``, or the model has several outputs or layers without a
+            configuration.
     """
     check_images(images)
+    check_one_output(model)
     cache_dir = Path(cache_dir)
     cache_dir.mkdir(parents=True, exist_ok=True)
-    weights = hashlib.sha256(b"".join([model.name.encode(), *(w.tobytes() for w in model.get_weights())]))
+    network = hashlib.sha256(_configuration(model).encode())
+    for weight in model.get_weights():
+        network.update(weight.tobytes())
     features = []
     start = time.perf_counter()
     for first in range(0, len(images), CACHED_IMAGES):
         chunk = np.ascontiguousarray(images[first : first + CACHED_IMAGES])
-        name = weights.copy()
+        name = network.copy()
         name.update(str(chunk.shape).encode() + chunk.tobytes())
         path = cache_dir / f"{name.hexdigest()[:32]}.npy"
         if not path.is_file():
@@ -78,17 +84,39 @@ def extract_features(model, images, cache_dir):
     return np.concatenate(features)
 
 
+def _configuration(model):
+    """A model's layers and their options as text, the same in every session.
+
+    Keras numbers the names that it makes up ("rescaling_3"), and so each name is replaced by its place in the model.
+    """
+    try:
+        text = model.to_json()
+    except NotImplementedError as error:
+        raise ValueError(f"{model.name} cannot be described, so its features cannot be kept: {error}") from error
+    places = {name: f'"{place}"' for place, name in enumerate(_names(model))}
+    return re.sub("|".join(re.escape(f'"{name}"') for name in places), lambda found: places[found[0][1:-1]], text)
+
+
+def _names(model):
+    """The names of a model, its layers and theirs, each once."""
+    names = [model.name]
+    for layer in model.layers:
+        names += _names(layer) if isinstance(layer, keras.Model) else [layer.name]
+    return dict.fromkeys(names)
+
+
 def linear_probe(features, labels, classes):
     """Train a linear classifier on fixed features with AdamW: 15 epochs, but at least 1,000 steps.
 
     Args:
         features: float32 (n, channels).
-        labels: integers (n,).
+        labels: integers (n,), as ``check_labels`` takes them.
         classes: int.
 
     Returns:
         ``keras.Model`` from features to logits (n, classes); its first layer scales all features alike.
     """
+    labels = check_labels(labels, classes)
     # One mean and one deviation: a feature that hardly varies in a few images would be blown up by its own.
     scale = layers.Normalization(axis=None, name="scale")
     scale.adapt(features)
@@ -119,8 +147,10 @@ def split(backbone, first):
         the layers of ``backbone``.
 
     Raises:
-        ValueError: there is no such block.
+        ValueError: the model contains a model or has several outputs, or there is no such block.
     """
+    check_flat(backbone)
+    check_one_output(backbone)
     inside = [layer for layer in backbone.layers if f"{layer.name}_".startswith(f"{first}_")]
     if not inside:
         blocks = sorted({layer.name.split("_")[0] for layer in backbone.layers if layer.name.startswith("block")})
@@ -144,8 +174,9 @@ def unfreeze(network, first):
         int, the number of trainable parameters.
 
     Raises:
-        ValueError: no layer's name begins with ``first``.
+        ValueError: the network contains a model, or no layer's name begins with ``first``.
     """
+    check_flat(network)
     names = [layer.name for layer in network.layers]
     start = next((k for k, name in enumerate(names) if name.startswith(first)), None)
     if start is None:

@@ -49,15 +49,35 @@ def accelerate(network):
 
 
 def _faster(layer):
-    if isinstance(layer, keras.layers.BatchNormalization):
-        return _FusedBatchNormalization(layer)
-    if isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.silu:
+    """The layer in its faster form, where it has only options that the form knows; else the layer itself."""
+    if type(layer) is keras.layers.Activation and layer.activation is keras.activations.silu:
         return _Swish(layer)
-    if isinstance(layer, keras.layers.DepthwiseConv2D) and max(layer.input.shape[1:3]) < layer.kernel_size[0]:
-        return _SmallDepthwiseConv2D(layer)
-    if type(layer) is keras.layers.Conv2D and layer.kernel_size == layer.strides == (1, 1):
-        return _PointwiseConv2D(layer)
-    return layer
+    forms = {
+        keras.layers.BatchNormalization: (_is_usual_norm, _FusedBatchNormalization),
+        keras.layers.DepthwiseConv2D: (_is_small_depthwise, _SmallDepthwiseConv2D),
+        keras.layers.Conv2D: (_is_pointwise, _PointwiseConv2D),
+    }
+    if type(layer) not in forms or len(layer._inbound_nodes) > 1:
+        return layer
+    is_known, form = forms[type(layer)]
+    fixed = len(layer.input.shape) == 4 and None not in layer.input.shape[1:]
+    return form(layer) if fixed and is_known(layer) else layer
+
+
+def _is_usual_norm(layer):
+    return layer.scale and layer.center and layer.axis in (-1, 3) and not layer.synchronized
+
+
+def _is_small_depthwise(layer):
+    plain = not layer.use_bias and layer.activation is keras.activations.linear and layer.dilation_rate == (1, 1)
+    same = layer.padding == "same" and layer.strides[0] == layer.strides[1]
+    usual = plain and same and layer.depth_multiplier == 1 and layer.data_format == "channels_last"
+    return usual and max(layer.input.shape[1:3]) < layer.kernel_size[0]
+
+
+def _is_pointwise(layer):
+    one = layer.kernel_size == layer.strides == (1, 1) and layer.groups == 1
+    return one and not layer.lora_enabled and layer.data_format == "channels_last"
 
 
 class _Wrapper(keras.layers.Layer):

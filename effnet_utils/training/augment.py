@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from effnet_utils.datasets import check_labels
+
 
 def augment(images, index, flip, shift):
     """Choose images, flip and shift them, by indices alone: on any backend, inside or outside a compiled graph.
@@ -39,7 +41,7 @@ class Batches(keras.utils.PyDataset):
     No pixel is touched here: the images are in the device's memory, with the ``OnDeviceTrainer``.
 
     Args:
-        labels: integers (n,).
+        labels: integers (n,), as ``check_labels`` takes them.
         batch_size: int; the last, smaller batch of an epoch is left out, so that shapes are fixed.
         classes: int, length of the one-hot targets.
         recipe: Recipe; ``flip`` and ``translate`` are used.
@@ -47,7 +49,7 @@ class Batches(keras.utils.PyDataset):
         shard: (number of this process, how many processes train together); each yields its part of every batch.
 
     Raises:
-        ValueError: a label is out of range, or a batch larger than the data.
+        TypeError, ValueError: as in ``check_labels``, or a batch is larger than the data.
 
     Yields:
         {"index", "flip", "shift"} as in ``augment``, int32; one-hot targets float32 (batch_size, classes).
@@ -57,8 +59,7 @@ class Batches(keras.utils.PyDataset):
         # With more than one worker Keras does without tf.data's autotuning, whose thread can delay the end of an epoch
         # by up to a minute.
         super().__init__(workers=2)
-        if np.min(labels) < 0 or np.max(labels) >= classes:
-            raise ValueError(f"labels are {np.min(labels)} to {np.max(labels)}; expected 0 to {classes - 1}")
+        labels = check_labels(labels, classes)
         if batch_size > len(labels):
             raise ValueError(f"batch_size is {batch_size}, but there are only {len(labels)} images")
         self.labels = labels

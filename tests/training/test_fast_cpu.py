@@ -97,3 +97,45 @@ def test_half_precision_is_left_as_it_is():
     finally:
         keras.config.set_dtype_policy("float32")
     assert accelerate(net) is net
+
+
+def plain(*body):
+    """A small network of the layers that are given, and what it would be without the faster forms."""
+    inputs = keras.Input((4, 4, 6))
+    x = inputs
+    for layer in body:
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [keras.layers.BatchNormalization(scale=False)],
+        [keras.layers.BatchNormalization(center=False)],
+        [keras.layers.BatchNormalization(axis=1)],
+        [keras.layers.GlobalAveragePooling2D(), keras.layers.BatchNormalization()],
+        [keras.layers.Conv2D(6, 1, groups=3)],
+        [keras.layers.DepthwiseConv2D(5, padding="same", bias_initializer="ones")],
+        [keras.layers.DepthwiseConv2D(5, padding="same", use_bias=False, activation="relu")],
+        [keras.layers.DepthwiseConv2D(5, padding="same", use_bias=False, dilation_rate=2)],
+        [keras.layers.DepthwiseConv2D(5, padding="same", use_bias=False, depth_multiplier=2)],
+    ],
+    ids=lambda body: "-".join(layer.name for layer in body),
+)
+def test_a_layer_with_other_options_stays_and_trains_the_same(body):
+    network = plain(*body)
+    faster = accelerate(network)
+    assert {type(layer) for layer in faster.layers} == {type(layer) for layer in network.layers}
+    x = np.random.default_rng(0).normal(size=(8, 4, 4, 6)).astype("float32")
+    np.testing.assert_allclose(faster(x, training=True), network(x, training=True), atol=1e-5)
+
+
+def test_lora_and_images_of_any_size_are_left_to_keras():
+    conv = keras.layers.Conv2D(8, 1)
+    network = plain(conv)
+    conv.enable_lora(2)
+    assert type(accelerate(network).layers[-1]) is keras.layers.Conv2D
+    inputs = keras.Input((None, None, 6))
+    anywhere = keras.Model(inputs, keras.layers.DepthwiseConv2D(5, padding="same", use_bias=False)(inputs))
+    assert type(accelerate(anywhere).layers[-1]) is keras.layers.DepthwiseConv2D
