@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from effnet_utils._flat import check_one_output
 from effnet_utils.datasets import check_labels, warn_if_scaled
 
 
@@ -91,7 +92,11 @@ def predict_in_batches(model, inputs, batch_size=100):
 
     Returns:
         float32 (n, ...).
+
+    Raises:
+        ValueError: the model has several outputs.
     """
+    check_one_output(model)
     # By hand, because tf.data's autotuning can delay the end of ``model.predict``.
     parts = [inputs[start : start + batch_size] for start in range(0, len(inputs), batch_size)]
     # Each of several devices computes everything: JAX is told so, and TensorFlow returns the results of one after the

@@ -20,6 +20,7 @@ from itertools import zip_longest
 import keras
 import numpy as np
 
+from effnet_utils._flat import check_one_output
 from effnet_utils.scaling import count_macs
 
 CLOSE = 1e-5  # largest difference that counts as close, in standard deviations of the feature map
@@ -150,8 +151,9 @@ def map_outputs(model):
         dict of ``keras.KerasTensor``, in the model's order.
 
     Raises:
-        ValueError: no layer has such a name.
+        ValueError: no layer has such a name, or the model has several outputs.
     """
+    check_one_output(model)
     ends = {}
     for layer in model.layers:
         # The dropout before the classifier comes after the pooling: not the head's feature map.
@@ -164,7 +166,8 @@ def map_outputs(model):
 
 
 def _feature_maps(model, images):
-    maps = keras.Model(model.input, map_outputs(model))(images, training=False)
+    outputs = map_outputs(model)
+    maps = keras.Model(model.input, outputs)(images, training=False)
     return {name: keras.ops.convert_to_numpy(found) for name, found in maps.items()}
 
 

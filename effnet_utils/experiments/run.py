@@ -7,6 +7,7 @@ the run before a kernel starts.
 import ast
 import json
 import logging
+import os
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from effnet_utils.files import project_path
 
 TIME_LIMIT = 4 * 3600
 PACKAGE = Path(__file__).resolve().parents[1]
+LONGEST = 60  # letters of a temporary folder's path, so that those of sockets inside are short enough
 TRIAL = "trial"  # the tag of a cell that shows something and that the result does not depend on
 TYPES = {"bool": bool, "int": int, "float": float, "str": str}
 
@@ -56,7 +58,7 @@ def run_notebook(number_or_path, parameters=None, output_dir="", *, force=False,
     if "output_dir" in cell:
         changes["output_dir"] = str(folder)
     target = folder / path.name
-    with tempfile.TemporaryDirectory(prefix="effnet-") as sockets, _no_false_alarm():
+    with tempfile.TemporaryDirectory(prefix="effnet-", dir=_short_folder()) as sockets, _no_false_alarm():
         papermill.execute_notebook(
             str(path if trials else _without_trials(path, sockets)),
             str(target),
@@ -69,6 +71,12 @@ def run_notebook(number_or_path, parameters=None, output_dir="", *, force=False,
             stdout_file=sys.stdout,
         )
     return target
+
+
+def _short_folder():
+    """Where sockets may be made: their paths can have about 100 letters, and a cluster's TMPDIR can be longer."""
+    usual = tempfile.gettempdir()
+    return "/tmp" if len(usual) > LONGEST and os.access("/tmp", os.W_OK) else usual
 
 
 def working_folder(notebook):

@@ -7,10 +7,13 @@ and ``close()``. The record, when there is one, is in ``folder`` before the futu
 import multiprocessing
 import os
 import queue
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from effnet_utils.experiments.run import declared, explain, run_notebook, workin
 from effnet_utils.files import atomic_write, project_path
 
 LOG = "log.txt"
+TIME_TO_STOP = 60  # seconds that a run has to stop its kernel when the sweep was killed
 PATHS = ("data_dir", "image_dir", "model_path", "lite_path")  # parameters that name files which a run reads
 
 
@@ -139,14 +143,18 @@ def run_in_process(notebook, values, folder, cores=(), variables=None):
     # Forked from a process that has imported what the runner needs, so that a run does not wait for that.
     context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
     context.set_forkserver_preload(["papermill", "effnet_utils.experiments.parameters"])
-    process = context.Process(target=_child, args=(notebook, values, folder, cores, variables or {}))
+    # The run reads from this pipe, and finds it closed when this process ends, by whatever cause.
+    parent, held_open = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(notebook, values, folder, cores, variables or {}, parent))
     process.start()
     process.join()
+    held_open.close()
     lines = (folder / LOG).read_text(errors="replace").strip().splitlines()
     return lines[-1] if lines else f"the runner ended with {process.exitcode} and printed nothing"
 
 
-def _child(notebook, values, folder, cores, variables):
+def _child(notebook, values, folder, cores, variables, parent):
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(log, stream)
@@ -164,6 +172,16 @@ def _child(notebook, values, folder, cores, variables):
         if why is None:
             raise
         sys.exit(f"error: {why}")
+
+
+def _end_with(parent):
+    """Interrupt this process, as Ctrl-C does, when the one at the other end of the pipe is gone."""
+    try:
+        parent.recv()
+    except EOFError:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(TIME_TO_STOP)
+        os._exit(1)
 
 
 def _gpus():

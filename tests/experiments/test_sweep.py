@@ -1,11 +1,13 @@
 """A sweep runs each combination once, continues where it was, and retries what failed."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -128,6 +130,41 @@ def test_ctrl_c_ends_the_runs_too_and_the_same_command_continues(grid, tmp_path,
     os.killpg(sweep.pid, signal.SIGINT)
     assert sweep.wait(timeout=60) == 130
     assert {log.read_text().splitlines()[-1] for log in out.glob("*/log.txt")} == {"interrupted"}
+
+    assert main(command) == 0
+    assert "2 runs, 0 of them done before" in capsys.readouterr().out
+    assert len(list(out.glob("*/record.json"))) == 2 and (out / "tries-0.5-0").read_text() == "xx"
+
+
+def processes_of(folder):
+    """What runs with a command line or a working folder that names the folder; Linux only."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(folder) in (process / "cmdline").read_text():
+                found.append(process.name)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="only Linux lists processes so")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_sweep_leaves_no_run_behind_and_the_same_command_continues(how, grid, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # the kernels' command lines name a file in there
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    path, out = grid(grid={"rate": [0.5]}, seeds=[0, 1]), tmp_path / "out"
+    command = ["sweep", str(path), "--output-dir", str(out), "--workers", "2"]
+    sweep = subprocess.Popen([sys.executable, "-m", "effnet_utils", *command], start_new_session=True)
+    until = time.monotonic() + 300
+    while len(list(out.glob("tries-*"))) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(processes_of(tmp_path)) >= 3, "the sweep and two kernels"
+    sweep.send_signal(how)
+    sweep.wait(timeout=60)
+    until = time.monotonic() + 60
+    while processes_of(tmp_path) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert processes_of(tmp_path) == []
 
     assert main(command) == 0
     assert "2 runs, 0 of them done before" in capsys.readouterr().out
