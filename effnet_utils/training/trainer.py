@@ -90,8 +90,8 @@ def make_trainer(network, images, recipe, learning_rate, steps, optimizer=None):
         OnDeviceTrainer.
 
     Raises:
-        ValueError: the network contains a model or has several outputs, or the recipe starts its classifier at zero and has no layer
-            "predictions" for that.
+        ValueError: the network contains a model or has several outputs, or it has no layer "predictions" for the
+            recipe to start at zero.
     """
     check_flat(network)
     check_one_output(network)
