@@ -3,16 +3,22 @@
 import argparse
 import sys
 
+from effnet_utils.experiments.parameters import parse_value
 from effnet_utils.experiments.run import TIME_LIMIT, explain, find_notebook, notebook_parameters, run_notebook
 
 
 def main(arguments=None):
     """Returns the exit code: 0 done, 1 the notebook failed, 2 the request was wrong, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a pipe on Windows may not be able to print every letter
+            stream.reconfigure(errors="backslashreplace")
     given = _parser().parse_args(arguments)
     try:
         return given.command(given)
     except ValueError as error:
         return _failed(error, 2)
+    except ModuleNotFoundError as error:
+        return _failed(f"the package {error.name} is not installed; install what pyproject.toml lists", 2)
 
 
 def _parser():
@@ -102,6 +108,9 @@ def _print_parameters(path):
     from effnet_utils.training._validation import allowed_values
 
     model, cell = notebook_parameters(path)
+    if not cell:
+        print(f"{path.stem} has no parameters")
+        return
     width = max(map(len, cell))
     for name, (type_, default, _) in cell.items():
         help_ = model.model_fields[name].description
@@ -121,17 +130,6 @@ def _parsed(path, items):
             raise ValueError(f"{given} is not a parameter of {path.stem}; allowed: {', '.join(cell)}")
         values[name] = parse_value(name, text, cell[name][0])
     return values
-
-
-def parse_value(name, text, type_):
-    """The value that a text of the command line means for a parameter of the given type. Raises ValueError."""
-    try:
-        if type_ is bool:
-            return {"true": True, "false": False}[text.lower()]
-        return type_(text)
-    except (KeyError, ValueError):
-        allowed = {bool: "true or false", int: "a whole number", float: "a number"}[type_]
-        raise ValueError(f"{name} is {text!r}; allowed: {allowed}") from None
 
 
 def _failed(why, code):

@@ -267,6 +267,17 @@ def images_to_train_on(n, max_train_samples, eval_split):
     return min(max_train_samples, left) if max_train_samples else left
 
 
+def parse_value(name, text, type_):
+    """The value that a text of the command line means for a parameter of the given type. Raises ValueError."""
+    try:
+        if type_ is bool:
+            return {"true": True, "false": False}[text.lower()]
+        return type_(text)
+    except (KeyError, ValueError):
+        allowed = {bool: "true or false", int: "a whole number", float: "a number"}[type_]
+        raise ValueError(f"{name} is {text!r}; allowed: {allowed}") from None
+
+
 def _injected_names(cells):
     """The names that papermill's cell sets, from the texts of the cells executed so far."""
     injected = [text for text in cells if text.startswith("# Parameters\n")]

@@ -2,6 +2,7 @@
 
 import csv
 import datetime
+import importlib
 import importlib.metadata
 import json
 import os
@@ -177,7 +178,8 @@ def environment():
         "python": platform.python_version(),
         "keras": keras.__version__,
         "backend": backend,
-        "backend_version": importlib.metadata.version(backend),
+        # Not from the installed distribution, which can have another name, such as tensorflow-cpu.
+        "backend_version": importlib.import_module(backend).__version__,
         "device": device_name(),
         "cores": cores,
         "commit": _commit(),
@@ -191,7 +193,11 @@ def _commit():
     try:
         return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
+        pass
+    try:
         return f"effnet-utils {importlib.metadata.version('effnet-utils')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown: neither a checkout nor an installed package"
 
 
 class Stopwatch:

@@ -200,14 +200,21 @@ def explain(error, path, time_limit=TIME_LIMIT):
 
 
 def _kernel_manager(sockets):
-    """Kernels that talk through files of their own: of those that start at the same time, some would find that another
-    has taken their TCP port (papermill's issue 511)."""
+    """Kernels of this Python, whatever is registered under the name "python3", that talk through files of their own.
+
+    With TCP, of those that start at the same time some would find that another has taken their port (papermill's issue
+    511).
+    """
+    from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
+
+    launcher = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
 
     class KernelManager(AsyncKernelManager):
         def __init__(self, **options):
             # Windows has no sockets in files.
             own = {} if sys.platform == "win32" else {"transport": "ipc", "ip": str(Path(sockets) / "kernel")}
             super().__init__(**options, **own)
+            self._kernel_spec = KernelSpec(argv=launcher, display_name="Python 3", language="python")
 
     return KernelManager

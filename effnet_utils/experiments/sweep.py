@@ -8,6 +8,7 @@ import re
 from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
 
+from effnet_utils.experiments.parameters import parse_value
 from effnet_utils.experiments.records import RunFolder
 from effnet_utils.experiments.run import check, find_notebook, notebook_parameters
 from effnet_utils.experiments.workers import LOG, LocalWorkers, RayWorkers
@@ -35,6 +36,7 @@ def read_grid(path):
 def _runs(path, axes, fixed, notebook):
     """{folder: values} of a grid's runs, checked."""
     model, cell = notebook_parameters(notebook)
+    types = {name: type_ for name, (type_, _, _) in cell.items()}
     allowed = [name for name in cell if name not in ("output_dir", "resume")]
     unknown = [name for name in [*fixed, *axes] if model.present_name(name) not in allowed]
     if unknown:
@@ -42,19 +44,33 @@ def _runs(path, axes, fixed, notebook):
     runs = {}
     for values in itertools.product(*axes.values()):
         run = {**fixed, **dict(zip(axes, values, strict=True))}
-        # An object in YAML stands for the JSON text that the notebook takes.
-        run = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in run.items()}
+        run = {name: _value(name, value, types[model.present_name(name)]) for name, value in run.items()}
         check(model, cell, run)
         runs[_run_name(notebook, axes, run)] = run
     return runs
 
 
+def _value(name, value, type_):
+    """A parameter's value in a grid: text is read by the parameter's type, an object stands for its JSON text."""
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return parse_value(name, value, type_) if isinstance(value, str) and type_ is not str else value
+
+
+def _as_written(typed, written):
+    """What YAML holds, with each plain value as its text: by YAML's own rules 1e-3 is text, and 010 is eight."""
+    if isinstance(typed, list):
+        return [_as_written(one, text) for one, text in zip(typed, written, strict=True)]
+    return typed if isinstance(typed, dict) else written
+
+
 def _parts(path):
-    """({parameter: list of values}, {parameter: value}, Path of the notebook) of a grid file."""
+    """({parameter: list of values}, {parameter: value}, Path of the notebook) of a grid file; values are texts."""
     import yaml
 
     try:
-        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        given, written = yaml.safe_load(text), yaml.load(text, yaml.BaseLoader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if not isinstance(given, dict) or not set(given) <= set(KEYS):
@@ -63,12 +79,16 @@ def _parts(path):
     fixed = given.get("parameters") or {}
     if not isinstance(axes, dict) or not isinstance(fixed, dict):
         raise ValueError(f"{path}: grid is {axes!r:.100} and parameters {fixed!r:.100}; expected names with values")
+    texts = written.get("grid") or {}
     if "seeds" in given:
         axes = {**axes, "seed": given["seeds"]}
+        texts = {**texts, "seed": written["seeds"]}
     for name, values in axes.items():
         if not isinstance(values, list) or not values:
             raise ValueError(f"{path}: {name} is {values!r}; expected a list of values")
-    return axes, fixed, find_notebook(str(given.get("notebook", "07")))
+    axes = {name: _as_written(values, texts[str(name)]) for name, values in axes.items()}
+    fixed = {name: _as_written(value, written["parameters"][str(name)]) for name, value in fixed.items()}
+    return axes, fixed, find_notebook(written.get("notebook", "07"))
 
 
 def _run_name(notebook, axes, run):
@@ -98,6 +118,8 @@ def run_sweep(grid, output_dir, workers=0, ray=""):
     from rich.console import Console
     from rich.live import Live
 
+    if workers < 0:
+        raise ValueError(f"workers is {workers}; expected a number of runs at a time, or 0 for one on each GPU")
     axes, fixed, notebook = _parts(grid)
     runs = _runs(grid, axes, fixed, notebook)
     groups = _without_seeds(axes, runs)
@@ -155,6 +177,7 @@ def read_run(folder):
 
 def _table(out, groups, failed):
     """Of each group of runs that ``_without_seeds`` found: runs done, seconds of training, accuracy and its range."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("run", "done", "failed", "training (s)", "accuracy", "lowest to highest")
@@ -167,7 +190,7 @@ def _table(out, groups, failed):
         spread = f"{min(accuracies):.2%} to {max(accuracies):.2%}" if len(accuracies) > 1 else ""
         time = f"{sum(seconds) / len(seconds):.0f}" if seconds else ""
         bad = sum(name in failed for name in names)
-        table.add_row(title, f"{len(records)} of {len(names)}", str(bad or ""), time, mean, spread)
+        table.add_row(escape(title), f"{len(records)} of {len(names)}", str(bad or ""), time, mean, spread)
     return table
 
 

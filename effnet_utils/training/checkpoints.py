@@ -69,7 +69,8 @@ class Checkpoints(keras.callbacks.Callback):
             int, the epochs that are done. With ``resume`` it says in a line what it found.
 
         Raises:
-            ValueError: the checkpoint belongs to another run (names what differs), or there is one without ``resume``.
+            ValueError: the checkpoint belongs to another run (names what differs), there is one without ``resume``, or
+                there is none and the trainer has been trained already.
         """
         if not resume and self._paths():
             raise ValueError(
@@ -87,6 +88,12 @@ class Checkpoints(keras.callbacks.Callback):
             self._restore(about, arrays)
             print(f"resuming from {path.name}, after {about['epochs']} epochs")
             return about["epochs"]
+        steps = int(self.trainer.optimizer.iterations)
+        if steps:
+            raise ValueError(
+                f"this trainer has taken {steps} steps already; build the network and the trainer anew (in 07, run "
+                "section 5 from its beginning), or set resume=true where there is a checkpoint"
+            )
         if resume:
             print(f"no checkpoint in {self.folder}: starting with the first epoch")
         return 0

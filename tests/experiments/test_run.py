@@ -12,7 +12,8 @@ import papermill
 import pytest
 
 from effnet_utils import run_notebook
-from effnet_utils.experiments.cli import main, parse_value
+from effnet_utils.experiments.cli import main
+from effnet_utils.experiments.parameters import parse_value
 from effnet_utils.experiments.run import declared, find_notebook
 from effnet_utils.files import PARTIAL
 
@@ -102,6 +103,22 @@ def test_values_reach_the_notebook_with_their_types(small, tmp_path, kernel, cap
     assert (tmp_path / "out" / "seen.txt").read_text() == "(5, False)"
     printed = capfd.readouterr().out
     assert "steps are 5" in printed and str(tmp_path / "out") in printed
+
+
+@pytest.mark.slow
+def test_the_kernel_is_this_python_in_a_short_folder(tmp_path, kernel, monkeypatch):
+    """Whatever kernel is registered as python3, and however long the path of temporary files is."""
+    spec = tmp_path / "share" / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text(json.dumps({"argv": ["false"], "display_name": "Another", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share"))
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    source = "import sys\nfrom pathlib import Path\nPath(output_dir, 'python.txt').write_text(sys.executable)"
+    notebook = make_notebook(tmp_path / "which.ipynb", 'output_dir: str = ""  # where to', source)
+    target = run_notebook(notebook, {}, tmp_path / "out")
+    assert (target.parent / "python.txt").read_text() == sys.executable
 
 
 @pytest.mark.slow
@@ -202,6 +219,25 @@ def test_list_prints_every_parameter_with_type_default_help_and_range(capsys):
 def test_parse_value(text, type_, value):
     parsed = parse_value("x", text, type_)
     assert parsed == value and type(parsed) is type_
+
+
+def test_list_of_a_notebook_without_parameters(tmp_path, capsys):
+    path = make_notebook(tmp_path / "none.ipynb", "", "print(1)")
+    assert main(["run", str(path), "--list"]) == 0
+    assert capsys.readouterr().out == "none has no parameters\n"
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch, capsys, small):
+    monkeypatch.setitem(sys.modules, "papermill", None)
+    assert main(["run", str(small), "-p", "steps=2"]) == 2
+    assert capsys.readouterr().err.startswith("error: the package papermill is not installed; install what")
+
+
+def test_what_cannot_be_printed_is_escaped():
+    command = [sys.executable, "-m", "effnet_utils", "run", "07", "-p", "\N{RIGHTWARDS ARROW}=1"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2 and "error: \\u2192 is not a parameter of 07" in done.stderr
 
 
 @pytest.mark.parametrize(("text", "type_"), [("yes", bool), ("1", bool), ("1.0", int), ("a", float)])

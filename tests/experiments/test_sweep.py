@@ -11,9 +11,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from rich.console import Console
 
 from effnet_utils.experiments.cli import main
-from effnet_utils.experiments.sweep import read_grid
+from effnet_utils.experiments.sweep import _table, read_grid, run_sweep
 from effnet_utils.experiments.workers import absolute_paths
 from tests.faults.cluster import records, sweep_and_lose_a_node
 from tools.notebooks import ROOT
@@ -61,6 +62,24 @@ def test_a_grid_is_every_combination_and_a_name_depends_on_its_parameters_alone(
     assert [run["overrides"] for run in seven.values()] == ["{}", '{"translate": 4}']
 
 
+def test_values_are_read_by_the_type_of_their_parameter(grid):
+    path = grid()
+    path.write_text(f"notebook: {path.parent / 'small.ipynb'}\ngrid:\n  rate: [1e-3, 010, .5]\nseeds: [08, 010]\n")
+    _, runs = read_grid(path)
+    assert list(runs.values()) == [{"rate": rate, "seed": seed} for rate in (0.001, 10.0, 0.5) for seed in (8, 10)]
+    path.write_text(
+        "notebook: 07\ngrid: {learning_rate: [1e-3], overrides: [{translate: 4}]}\nparameters: {dataset: toy}\n"
+    )
+    notebook, runs = read_grid(path)
+    assert notebook.name.startswith("07_")
+    assert list(runs.values()) == [{"dataset": "toy", "learning_rate": 0.001, "overrides": '{"translate": 4}'}]
+
+
+def test_what_looks_like_markup_is_printed_as_it_is(capsys):
+    Console(width=200).print(_table(Path("nowhere"), {"overrides [/red]": []}, {}))
+    assert "overrides [/red]" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -77,6 +96,11 @@ def test_a_grid_is_every_combination_and_a_name_depends_on_its_parameters_alone(
 def test_a_wrong_grid_is_named_before_anything_runs(grid, keys, message):
     with pytest.raises(ValueError, match=message):
         read_grid(grid(**keys))
+
+
+def test_fewer_than_no_workers_are_refused(grid, tmp_path):
+    with pytest.raises(ValueError, match="workers is -1; expected a number of runs"):
+        run_sweep(grid(seeds=[0]), tmp_path / "out", workers=-1)
 
 
 @pytest.mark.parametrize("content", [None, b"[1, 2]", b"\xff\xfe\x00", b"a: [", b""])

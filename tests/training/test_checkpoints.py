@@ -136,3 +136,13 @@ def test_a_nan_loss_ends_the_run_and_keeps_the_state(stopped):
     with pytest.raises(FloatingPointError, match="nan since batch 3 of epoch 3; a lower learning_rate"):
         run(stopped, Poison(), resume=True)
     assert (stopped / "checkpoint-0002").read_bytes() == kept and not (stopped / "checkpoint-0003").exists()
+
+
+def test_a_trainer_that_was_trained_is_not_trained_on_by_mistake(tmp_path):
+    """As when the cell that trains in 07 is interrupted in the first epoch and run again."""
+    callbacks, batches, trainer, done = begin(tmp_path)
+    with pytest.raises(Killed):
+        trainer.fit(batches, epochs=EPOCHS, initial_epoch=done, verbose=0, callbacks=[*callbacks, Kill(0)])
+    for resume in (False, True):
+        with pytest.raises(ValueError, match="this trainer has taken 3 steps already; build the network"):
+            callbacks[2].start(resume)
