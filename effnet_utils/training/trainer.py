@@ -10,7 +10,7 @@ from effnet_utils.datasets import check_images
 from effnet_utils.evaluation import evaluate, predict_proba
 from effnet_utils.training._distribution import device_name, distribute
 from effnet_utils.training._fast_cpu import accelerate
-from effnet_utils.training.augment import augment
+from effnet_utils.training.augment import Batches, augment
 from effnet_utils.training.muon import Muon
 from effnet_utils.training.schedules import OneCycle
 
@@ -46,12 +46,35 @@ class OnDeviceTrainer(keras.Model):
         """As ``keras.Model.fit``; the order is that of ``Batches``, which Keras would shuffle once more.
 
         Raises:
-            TypeError: ``validation_data`` is given, whose indices would mean training images.
+            TypeError: not ``Batches``, or ``validation_data`` is given, whose indices would mean training images.
         """
+        if not isinstance(batches, Batches):
+            kind = type(batches).__name__
+            raise TypeError(f"fit was given {kind}; expected Batches(labels, ...): this model holds the images itself")
         if "validation_data" in options:
             raise TypeError("fit takes no validation_data here; use EpochLogger(validation=(images, labels))")
         dataset, needed = distribute(batches, self)
         return super().fit(dataset, callbacks=[*needed, *callbacks], shuffle=False, **options)
+
+    def evaluate(self, *args, **options):
+        """Refused: indices would mean training images.
+
+        Raises:
+            TypeError: always; it says what to call.
+        """
+        raise TypeError("evaluate the network: evaluation.evaluate(predict_proba(trainer.network, images), labels)")
+
+    def predict(self, images, **options):
+        """What the network predicts for images, as ``keras.Model.predict``."""
+        return self.network.predict(images, **options)
+
+    def summary(self, **options):
+        """That of the network, without the images."""
+        return self.network.summary(**options)
+
+    def export(self, filepath, **options):
+        """Exports the network, without the images."""
+        return self.network.export(filepath, **options)
 
     def save(self, filepath, **options):
         """Saves the network, without images and optimizer: what ``ModelCheckpoint`` and people want to keep."""

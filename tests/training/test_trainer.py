@@ -153,11 +153,28 @@ def test_the_time_left(seconds, said):
     assert logger._time_left(4, seconds) == ""
 
 
-def test_validation_data_is_refused():
+def test_what_would_mean_other_images_is_refused():
     trainer = make_trainer(tiny(), IMAGES[:8], Recipe(), 1e-3, 10)
     batches = Batches(LABELS[:8], 8, 10, Recipe())
     with pytest.raises(TypeError, match=r"use EpochLogger\(validation="):
         trainer.fit(batches, validation_data=batches)
+    with pytest.raises(TypeError, match=r"evaluate the network: .*predict_proba\(trainer.network, images\)"):
+        trainer.evaluate(batches)
+    with pytest.raises(TypeError, match="fit was given ndarray; expected Batches"):
+        trainer.fit(IMAGES[:8])
+
+
+def test_what_wraps_the_images_shows_and_predicts_as_its_network(tmp_path):
+    network = tiny()
+    trainer = make_trainer(network, IMAGES[:8], ZERO_NOTHING, 1e-3, 10)
+    np.testing.assert_array_equal(trainer.predict(IMAGES[:8], verbose=0), network.predict(IMAGES[:8], verbose=0))
+    lines, expected = [], []
+    trainer.summary(print_fn=lambda text, **_: lines.append(text))
+    network.summary(print_fn=lambda text, **_: expected.append(text))
+    assert lines == expected and f"{network.count_params():,}" in "".join(lines)
+    trainer.export(tmp_path / "exported", verbose=False)
+    size = sum(path.stat().st_size for path in (tmp_path / "exported").rglob("*") if path.is_file())
+    assert size < 3e6, "the images are not in it"
 
 
 class Poison(keras.callbacks.Callback):
