@@ -45,7 +45,11 @@ def accelerate(network):
     tensorflow = keras.backend.backend() == "tensorflow"
     if not tensorflow or network.compute_dtype != "float32" or tf.config.list_logical_devices("GPU"):
         return network
-    return keras.models.clone_model(network, clone_function=_faster)
+    described = network.get_config()["layers"] if hasattr(network, "operations") else []
+    shared = {layer["config"]["name"] for layer in described if len(layer.get("inbound_nodes", [1])) > 1}
+    return keras.models.clone_model(
+        network, clone_function=lambda layer: layer if layer.name in shared else _faster(layer)
+    )
 
 
 def _faster(layer):
@@ -57,7 +61,7 @@ def _faster(layer):
         keras.layers.DepthwiseConv2D: (_is_small_depthwise, _SmallDepthwiseConv2D),
         keras.layers.Conv2D: (_is_pointwise, _PointwiseConv2D),
     }
-    if type(layer) not in forms or len(layer._inbound_nodes) > 1:
+    if type(layer) not in forms:
         return layer
     is_known, form = forms[type(layer)]
     fixed = len(layer.input.shape) == 4 and None not in layer.input.shape[1:]
