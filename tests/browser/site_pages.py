@@ -38,9 +38,11 @@ OVERFLOWING = """() => {
 SETTLE = """() => document.getAnimations()
     .filter(each => each.effect.getComputedTiming().endTime < Infinity).forEach(each => each.finish())"""
 FOCUSED = """() => {
-    const {tagName, className, innerText, href} = document.activeElement;
+    const {tagName, innerText, ariaLabel, href} = document.activeElement;
     const {x, y, width, height} = document.activeElement.getBoundingClientRect();
-    return {tagName, className, text: innerText.trim().slice(0, 80), href: href || "", x, y, width, height};
+    const className = document.activeElement.getAttribute("class") || "";
+    const text = (innerText ?? ariaLabel ?? "").trim().slice(0, 80);  // in a drawing there is no innerText
+    return {tagName, className, text, href: href || "", x, y, width, height};
 }"""
 
 
