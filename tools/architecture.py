@@ -154,7 +154,7 @@ def box(x, y, part):
         drawn.append(DOWN.format(x - 16, y - 8))
     if part.args and part.args.se_ratio:
         drawn.append(SE.format(x + 15, y + 10))
-    return "".join(drawn)
+    return " ".join(drawn)
 
 
 DOWN = '<path class="line" d="M{0:g},{1:g} m0,-5 v10 m-3,-4 l3,4 l3,-4"/>'

@@ -37,7 +37,8 @@ architecture.querySelectorAll("svg").forEach((drawing) => {
   drawing.setAttribute("aria-describedby", "architecture-hint");
   parts.forEach((part, index) => {
     part.setAttribute("role", "button");
-    part.setAttribute("aria-label", template(part).dataset.title);
+    const seen = [...part.querySelectorAll("text")].map((text) => text.textContent);
+    part.setAttribute("aria-label", [template(part).dataset.title, ...seen].join(" ")); // speech input says what it sees
     part.setAttribute("aria-pressed", false);
     part.setAttribute("tabindex", index === 0 ? 0 : -1);
     part.addEventListener("click", () => {
