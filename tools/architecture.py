@@ -171,6 +171,86 @@ LEGEND = (
 )
 
 
+@dataclass(frozen=True)
+class Frame:
+    """Where things are. Along the network and across it: in a column across is x, in a row it is y.
+
+    Lengths are in units of the drawing; ``axis`` is where the boxes' middle is across, ``start`` that of the first
+    part along; ``per_pixel`` and ``per_channel`` are the scales of the bars.
+    """
+
+    tall: bool
+    width: int
+    axis: int
+    start: int
+    pitch: int
+    box_along: int
+    box_across: int
+    per_pixel: float
+    per_channel: float
+
+    def along(self, index):
+        return self.start + self.pitch * index
+
+    def at(self, along, across):
+        return (self.axis + across, along) if self.tall else (along, self.axis + across)
+
+    def bar(self, along, first, last, thickness, kind):
+        """A rectangle around ``along`` that reaches from ``first`` to ``last`` across."""
+        x, y = self.at(along - thickness / 2, first)
+        size = (last - first, thickness) if self.tall else (thickness, last - first)
+        return rect(x, y, *size, kind)
+
+    def ends(self, part):
+        """Across: the outer and the inner end of the resolution's bar, the inner and the outer end of the channels'."""
+        above, below = -self.box_across / 2 - 13, self.box_across / 2 + 7
+        return above - self.per_pixel * part.resolution, above, below, below + self.per_channel * part.channels
+
+
+ROW = Frame(False, 956, 182, 31, pitch=47, box_along=42, box_across=36, per_pixel=0.5, per_channel=0.1)
+COLUMN = Frame(True, 360, 190, 26, pitch=42, box_along=36, box_across=42, per_pixel=0.35, per_channel=0.062)
+
+
+def draw_part(frame, index, part):
+    along = frame.along(index)
+    before, after = along - frame.pitch / 2, along + frame.pitch / 2
+    outer, above, below, end = frame.ends(part)
+    drawn = [
+        frame.bar(along, outer - 1, end + 1, frame.pitch, "press"),
+        frame.bar(along, outer, above, frame.pitch - 6, "resolution"),
+        frame.bar(along, below, end, frame.pitch - 6, "channels"),
+    ]
+    if index > 1:
+        edge = along - frame.box_along / 2
+        drawn.append(line(frame.at(edge - frame.pitch + frame.box_along, 0), frame.at(edge, 0)))
+    if index > 0:
+        drawn.append(box(*frame.at(along, 0), part))
+    if part.skip:
+        aside = -frame.box_across / 2 - 8
+        points = ((before, 0), (before, aside), (after, aside), (after, -1))
+        drawn.append(line(*(frame.at(*point) for point in points), arrow=True))
+    return f'<g class="part" data-part="{part.name}">{"".join(drawn)}</g>'
+
+
+def draw_labels(frame):
+    """Name, resolution and channels of each stage, in its middle."""
+    for name, group in groupby(enumerate(parts()), key=lambda each: each[1].group):
+        group = list(group)
+        first, part = group[0]
+        last, _ = group[-1]
+        along = frame.along((first + last) / 2)
+        outer, _, _, end = frame.ends(part)
+        resolution, channels = f"{part.resolution}", f"{part.channels:,}"
+        if frame.tall:
+            yield text(4, along, name, "start")
+            yield text(frame.axis + outer - 5, along, resolution, "end")
+            yield text(frame.axis + end + 5, along, channels, "start")
+        else:
+            yield text(along, 12, name)
+            yield text(along, frame.axis + outer - 9, resolution)
+            yield text(along, frame.axis + end + 10, channels)
+
+
 def drawing(tall=False):
     """B0 as the text of an SVG: a box for each part, to one side of it its resolution, to the other its channels.
 
@@ -180,58 +260,17 @@ def drawing(tall=False):
     Returns:
         str. Each part is a group with the part's name as its ``data-part``.
     """
-    # Along the network and across it; in a column across is x, in a row y.
-    pitch, box_along, box_across = (42, 36, 42) if tall else (47, 42, 36)
-    per_pixel, per_channel = (0.35, 0.062) if tall else (0.5, 0.1)
-    width, axis, start = (360, 190, 26) if tall else (956, 182, 31)
-    half = box_across / 2
-
-    def at(along, across):
-        return (axis + across, along) if tall else (along, axis + across)
-
-    def span(along, across, length, kind, thickness=pitch - 6):
-        """A bar with its middle at ``along``, from ``across`` on."""
-        x, y = at(along - thickness / 2, across)
-        if tall:
-            return rect(x, along - thickness / 2, length, thickness, kind)
-        return rect(along - thickness / 2, y, thickness, length, kind)
-
-    def bars(part):
-        return half + 13, part.resolution * per_pixel, half + 7, part.channels * per_channel
-
-    body = []
-    for index, part in enumerate(parts()):
-        along = start + pitch * index
-        above, up, below, down = bars(part)
-        drawn = [span(along, -above - up, up, "resolution"), span(along, below, down, "channels")]
-        if part.name != "image":
-            drawn += [line(at(along - pitch + box_along / 2, 0), at(along - box_along / 2, 0))] if index > 1 else []
-            drawn.append(box(*at(along, 0), part))
-        if part.skip:
-            ends = (along - pitch / 2, along + pitch / 2)
-            points = [at(ends[0], 0), at(ends[0], -half - 8), at(ends[1], -half - 8), at(ends[1], -1)]
-            drawn.append(line(*points, arrow=True))
-        press = span(along, -above - up - 1, above + up + below + down + 2, "press", pitch)
-        body.append(f'<g class="part" data-part="{part.name}">{press}{"".join(drawn)}</g>')
-    for name, group in groupby(enumerate(parts()), key=lambda each: each[1].group):
-        group = list(group)
-        along = start + pitch * (group[0][0] + group[-1][0]) / 2
-        above, up, below, down = bars(group[0][1])
-        resolution, channels = f"{group[0][1].resolution}", f"{group[0][1].channels:,}"
-        if tall:
-            body += [text(4, along, name, "start"), text(axis - above - up - 5, along, resolution, "end")]
-            body.append(text(axis + below + down + 5, along, channels, "start"))
-        else:
-            body += [text(along, 12, name), text(along, axis - above - up - 9, resolution)]
-            body.append(text(along, axis + below + down + 10, channels))
-    end = start + pitch * len(parts()) if tall else axis + 190
+    frame = COLUMN if tall else ROW
+    body = [draw_part(frame, index, part) for index, part in enumerate(parts())]
+    body += draw_labels(frame)
+    top = frame.along(len(parts())) if tall else frame.axis + 190
     columns = 1 if tall else 4
     for index, (sign, words) in enumerate(LEGEND):
         row, column = divmod(index, columns)
-        x, y = 24 + 236 * column, end + 22 * row
+        x, y = 24 + 236 * column, top + 22 * row
         body.append(f'<g transform="translate({x} {y})">{sign}</g>' + text(x + 22, y, words, "start"))
-    height = end + 22 * -(-len(LEGEND) // columns)
-    return svg(width, height, description(), "\n".join(body), "tall" if tall else "wide")
+    height = top + 22 * -(-len(LEGEND) // columns)
+    return svg(frame.width, height, description(), "\n".join(body), "tall" if tall else "wide")
 
 
 # --- You are here ---------------------------------------------------------------------------------------------------

@@ -84,6 +84,10 @@ def test_channels_fall_once_and_then_grow():
     assert "from 32 in the stem down to 16 in stage 1, and grow from there: 16, 24, 40" in said
     channels = [part.channels for part in list(PARTS.values())[2:-1]]
     assert all(one <= other for one, other in pairwise(channels))
+    resolutions, head = [part.resolution for part in PARTS.values()], PARTS["head"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"falls from {resolutions[0]} to {head.resolution}; the channels go from 32 in the stem down to 16" in readme
+    assert f"grow from there to {head.channels:,} in the head" in readme
 
 
 def test_strips_are_on_top_of_their_notebooks():
