@@ -162,31 +162,6 @@ def mbconv_picture(lit):
     return fig
 
 
-def stages(rows, title):
-    """The feature maps that a network computes, drawn as boxes from left to right.
-
-    Args:
-        rows: list of (name, height of the feature map in pixels, channels).
-        title: str.
-
-    Returns:
-        matplotlib Figure; a box is as high as the feature map, and its width grows with the channels.
-    """
-    fig, ax = figure(size=(7.2, 2.9))
-    left = 0.0
-    tallest = max(size for _, size, _ in rows)
-    for index, (name, size, channels) in enumerate(rows):
-        width = 3.0 + channels**0.5 / 2.5
-        center = left + width / 2
-        ax.bar(center, size, width, -size / 2, color=COLORS[5], edgecolor=COLORS[0], alpha=0.35 + 0.05 * index)
-        ax.text(center, tallest / 2 + 0.03 * tallest, name, ha="center", va="bottom", fontsize=9)
-        ax.text(center, -tallest / 2 - 0.03 * tallest, f"{size}×{size}\n×{channels}", ha="center", va="top", fontsize=8)
-        left += width + 2.6
-    ax.set(xlim=(-1, left), ylim=(-0.82 * tallest, 0.68 * tallest), title=title)
-    ax.set_axis_off()
-    return fig
-
-
 def curves(per_epoch, title, final=None):
     """Loss and accuracy by epoch.
 

@@ -31,12 +31,6 @@ def test_confusion():
     assert texts(ax.texts) == ["50", "50", "100"]
 
 
-def test_stages():
-    boxes = plots.stages([("stem", 16, 32), ("head", 2, 1280)], "t").axes[0].patches
-    assert [box.get_height() for box in boxes] == [16, 2]
-    assert boxes[1].get_width() > boxes[0].get_width()
-
-
 def test_architecture():
     ax = plots.architecture(B0_BLOCKS, title="t").axes[0]
     found = texts(ax.texts)

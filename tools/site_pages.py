@@ -16,7 +16,7 @@ from pathlib import Path
 from effnet_utils import evidence
 from effnet_utils.experiments import records
 from effnet_utils.files import read_published
-from tools import explore, tables
+from tools import architecture_map, explore, tables
 from tools.notebooks import NOTEBOOKS, ROOT
 
 SITE = ROOT / "site"
@@ -120,6 +120,7 @@ PIECES = {
     "network_source": network_source,
     "explore_difference": explore.difference,
     "b0_fact": explore.b0_fact,
+    "architecture": architecture_map.site_map,
 }
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.browser.looking import not_drawn, pictures
+from tools import architecture, architecture_map
 from tools.notebooks import ROOT
 
 HTML = ROOT / "site" / "_build" / "html"
@@ -38,9 +39,11 @@ OVERFLOWING = """() => {
 SETTLE = """() => document.getAnimations()
     .filter(each => each.effect.getComputedTiming().endTime < Infinity).forEach(each => each.finish())"""
 FOCUSED = """() => {
-    const {tagName, className, innerText, href} = document.activeElement;
+    const {tagName, innerText, ariaLabel, href} = document.activeElement;
     const {x, y, width, height} = document.activeElement.getBoundingClientRect();
-    return {tagName, className, text: innerText.trim().slice(0, 80), href: href || "", x, y, width, height};
+    const className = document.activeElement.getAttribute("class") || "";
+    const text = (innerText ?? ariaLabel ?? "").trim().slice(0, 80);  // in a drawing there is no innerText
+    return {tagName, className, text, href: href || "", x, y, width, height};
 }"""
 
 
@@ -225,3 +228,72 @@ def test_search_by_keyboard_finds_depthwise(address, page):
     found = page.locator("#search-results li a").all_inner_texts()
     assert any("inverted residual" in text for text in found), found
     assert not page.told, page.told
+
+
+# --- The drawing of B0 on the first page ----------------------------------------------------------------------------
+
+
+def about(page):
+    """What the map says: {row: text}, and its title."""
+    rows = page.locator("#architecture dt").all_inner_texts()
+    values = page.locator("#architecture dd").all_inner_texts()
+    return page.locator("#architecture .about strong").inner_text(), dict(zip(rows, values, strict=True))
+
+
+@pytest.mark.parametrize("size", (WIDE, PHONE), ids=("wide", "phone"))
+@pytest.mark.parametrize("scheme", ("light", "dark"))
+def test_map_is_operated_by_keyboard(scheme, size, address, page, screenshots):
+    visit(page, f"{address}/index.html", scheme=scheme)
+    page.set_viewport_size(size)
+    page.locator("article h1 a").focus()
+    tab_to(page, lambda stop: stop["text"] == "Image")
+    for part in architecture.parts():
+        if part.name != "image":
+            page.keyboard.press("ArrowRight" if size is WIDE else "ArrowDown")
+        assert is_visible(page), part
+        page.keyboard.press("Enter")
+        title, told = about(page)
+        assert part.name.capitalize() in title or f"Block {part.name}" in title
+        assert told["Parameters"] == f"{part.parameters:,}" and told["MACs"] == f"{part.macs:,}"
+        assert told["Output"] == " × ".join(f"{number:,}" for number in part.output_shape)
+        pressed = page.locator(".b0:visible [aria-pressed=true]")
+        assert pressed.count() == 1 and pressed.get_attribute("data-part") == part.name
+    page.keyboard.press("ArrowRight")
+    assert focus(page)["text"].startswith("Classifier"), "the last part stays the last"
+    page.keyboard.press("Home")
+    page.keyboard.press("Tab")
+    link = focus(page)
+    assert link["href"].endswith(f"model.py#L{architecture_line('classifier')}"), "one stop for the whole drawing"
+    page.add_script_tag(path=AXE)
+    assert violations(page, scheme) == [] and page.evaluate(OVERFLOWING) == [] and page.told == []
+    page.locator(".b0:visible").scroll_into_view_if_needed()
+    page.screenshot(path=screenshots / f"map_{scheme}_{size['width']}.png")
+
+
+def architecture_line(name):
+    (part,) = [part for part in architecture.parts() if part.name == name]
+    return architecture_map.code_line(part)[0]
+
+
+@pytest.mark.parametrize("size", (WIDE, PHONE), ids=("wide", "phone"))
+def test_map_is_pressed_and_leads_to_the_notebook(size, address, page):
+    visit(page, f"{address}/index.html")
+    page.set_viewport_size(size)
+    page.locator(".b0:visible [data-part='6c'] .box").click()
+    title, told = about(page)
+    assert title == "Block 6c, in stage 6" and "skip connection" in told["Operation"]
+    shown = page.locator("#architecture .about").bounding_box()
+    assert 0 < shown["y"] < size["height"], "in view after the press"
+    page.locator("#architecture .about a", has_text="04 ·").click()
+    page.wait_for_url("**/notebooks/04_mbconv.html")
+
+
+def test_map_is_a_picture_without_scripts(address, browser):
+    context = browser.new_context(java_script_enabled=False, viewport=WIDE)
+    page = context.new_page()
+    page.goto(f"{address}/index.html")
+    drawing = page.locator(".b0.wide")
+    assert drawing.get_attribute("role") == "img" and "16 in stage 1" in drawing.get_attribute("aria-label")
+    assert drawing.is_visible() and not page.locator("#architecture .hint").is_visible()
+    assert page.locator("#architecture [tabindex]").count() == 0
+    context.close()
