@@ -85,10 +85,10 @@ def clean(notebook):
 def _smaller(png):
     """A chart in 64 colours, about a quarter of its size; a photograph with all its colours, and half as wide.
 
-    A figure that was made so before stays as it is.
+    A figure that was made so before stays as it is, and so does an animation.
     """
     image = Image.open(io.BytesIO(base64.b64decode(png)))
-    if image.info.get("Comment") == MADE_SMALLER:
+    if image.info.get("Comment") == MADE_SMALLER or image.is_animated:
         return png
     full = image.convert("RGB")
     small = full.quantize(COLOURS, dither=Image.Dither.NONE)

@@ -2,6 +2,7 @@
 against Python's."""
 
 import ast
+import base64
 import io
 import math
 import re
@@ -19,6 +20,8 @@ from effnet_utils.files import photographs
 from tests.browser.lab import READY, RUN_ALL, TOKEN, lab  # noqa: F401
 from tests.browser.looking import pictures
 from tests.browser.site_pages import AXE, OVERFLOWING, SETTLE, from_outside
+from tests.test_animations import STORED as ANIMATIONS
+from tests.test_animations import png_of
 from tests.test_widgets import STORED, values_of
 from tools.notebooks import NOTEBOOKS, code_cells, number_of, read
 
@@ -27,6 +30,7 @@ PAGE = """<!doctype html><html lang="en"><meta name="viewport" content="width=de
 .light { background: #ffffff; color: #222832; } .dark { background: #14181e; color: #ced6dd; }</style>
 <body class="light"><main><h1>A figure</h1><div><img alt="The figure" src="SOURCE"></div><div>FIGURE</div></main>"""
 IMAGE = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='90' height='60'><circle r='30'/></svg>"
+IMAGE_BEFORE = "img[alt='The figure']"
 HOST = ".live-figure"  # the element that holds a figure
 FOCUSED = """() => {
     const element = document.activeElement.shadowRoot?.activeElement;
@@ -51,6 +55,8 @@ def figure_html(name):
     """As a notebook stores it."""
     if name in STORED:
         return STORED[name][1]
+    if name == "animation":
+        return ANIMATIONS["depthwise"][1].outputs[1].data["text/html"]
     return widgets.html(name, **photo_and_layers())
 
 
@@ -119,7 +125,7 @@ def choose(page, **sliders):
 def test_takes_the_images_place_and_is_readable(name, page, screenshots):
     for width in (390, 1440):
         opened(page, name, width)
-        assert not page.locator("img").is_visible()
+        assert not page.locator(IMAGE_BEFORE).is_visible()
         for scheme in ("light", "dark"):
             page.evaluate("scheme => document.body.className = scheme", scheme)
             host = page.locator(HOST)
@@ -156,15 +162,53 @@ def test_without_scripts_the_image_stays_alone(name, browser):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.set_content(PAGE.replace("FIGURE", figure_html(name)).replace("SOURCE", IMAGE))
-    assert page.locator("img").is_visible() and page.locator("main").inner_text().strip() == "A figure"
+    assert page.locator(IMAGE_BEFORE).is_visible() and page.locator("main").inner_text().strip() == "A figure"
     context.close()
 
 
 def test_a_script_that_fails_leaves_the_image(page):
     broken = figure_html("swish").replace("const relu =", "undefined.nothing; const relu =")
     page.set_content(PAGE.replace("FIGURE", broken).replace("SOURCE", IMAGE))
-    assert page.locator("img").is_visible() and not page.locator("#beta").is_visible()
+    assert page.locator(IMAGE_BEFORE).is_visible() and not page.locator("#beta").is_visible()
     page.told.clear()
+
+
+# --- Animations: they play once, where they are seen, and not for readers who want no motion -------------------------
+
+
+def played(page, motion, seconds):
+    """The pictures that a reader sees from the first on, three a second: PNGs."""
+    page.emulate_media(reduced_motion=motion)
+    source = "data:image/png;base64," + base64.b64encode(png_of("depthwise")).decode()
+    page.set_content(PAGE.replace("FIGURE", figure_html("animation")).replace("SOURCE", source))
+    return seen(page, seconds)
+
+
+def seen(page, seconds):
+    pictures = []
+    for _ in range(3 * seconds):
+        pictures.append(page.locator(f"{HOST} img").screenshot())
+        page.wait_for_timeout(300)
+    return pictures
+
+
+def test_an_animation_plays_once_and_again_on_demand(page):
+    first = played(page, "no-preference", 7)
+    assert len(set(first)) > 5, "it moves"
+    assert len(set(first[-3:])) == 1, "it has ended"
+    still = first[-1]
+    press(page, "#play", "Enter")
+    assert len(set(seen(page, 2))) > 2, "it moves again"
+    press(page, "#end", "Enter")
+    assert set(seen(page, 1)) == {still}
+
+
+def test_an_animation_does_not_start_where_no_motion_is_wanted(page):
+    first = played(page, "reduce", 2)
+    assert len(set(first)) == 1
+    press(page, "#play", "Enter")
+    assert len(set(seen(page, 2))) > 2, "but it does when asked to"
+    page.emulate_media(reduced_motion="no-preference")
 
 
 # --- Their numbers ------------------------------------------------------------------------------------------------
