@@ -74,10 +74,11 @@ def show(frames, seconds, alt):
 
     if not alt.strip():
         raise ValueError("alt is empty; say in a sentence what the animation shows")
+    png = encode(frames, seconds)
     still = io.BytesIO()
-    Image.fromarray(frames[-1]).quantize(64).save(still, "png", optimize=True)
+    Image.open(io.BytesIO(png)).convert("P").save(still, "png", optimize=True)
     about = {"alt": alt, "width": frames.shape[2] * 100 // DPI}
-    display(Shown(encode(frames, seconds), format="png", metadata=about))
+    display(Shown(png, format="png", metadata=about))
     display(HTML(widgets.html("animation", still=still.getvalue(), **about)))
 
 
