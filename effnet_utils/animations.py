@@ -48,9 +48,8 @@ def encode(frames, seconds):
     """
     if seconds > LONGEST:
         raise ValueError(f"{seconds} seconds; an animation lasts at most {LONGEST}")
-    some = np.concatenate(frames[:: max(1, len(frames) // 6)])
-    colours = Image.fromarray(some).quantize(64, method=Image.Quantize.FASTOCTREE)
-    small = [Image.fromarray(frame).quantize(palette=colours, dither=Image.Dither.NONE) for frame in frames]
+    strip = Image.fromarray(np.concatenate(frames)).quantize(64, method=Image.Quantize.MAXCOVERAGE)
+    small = [strip.crop((0, top, strip.width, top + len(frames[0]))) for top in range(0, strip.height, len(frames[0]))]
     buffer = io.BytesIO()
     duration = round(1000 * seconds / len(small))
     small[-1].save(

@@ -91,7 +91,8 @@ def _smaller(png):
     if image.info.get("Comment") == MADE_SMALLER or image.is_animated:
         return png
     full = image.convert("RGB")
-    small = full.quantize(COLOURS, dither=Image.Dither.NONE)
+    # Not the most frequent colours, as by default, but those that leave no colour far off: markers are small.
+    small = full.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     change = np.abs(np.asarray(full, int) - np.asarray(small.convert("RGB"), int))
     if np.mean(change > LARGE_CHANGE) > MANY:
         small = full.reduce(2)
