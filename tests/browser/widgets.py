@@ -439,3 +439,30 @@ def test_jupyterlab_shows_the_image_until_the_cell_runs(lab, browser):  # noqa: 
     page.wait_for_function("host => document.querySelector(host).classList.contains('dark')", arg=HOST)
     page.evaluate("() => window.jupyterapp.serviceManager.sessions.shutdownAll()")
     page.close()
+
+
+ANIMATE = 'import numpy as np\nfrom effnet_utils import animations\nframes = np.zeros((4, 60, 80, 3), "uint8")\n'
+ANIMATE += 'frames[0, :30] = 255\nanimations.show(frames, 2, "A black frame.")'
+
+
+def test_jupyterlab_plays_an_animation(lab, browser):  # noqa: F811
+    address, folder = lab
+    cell = nbformat.v4.new_code_cell(ANIMATE, execution_count=1, outputs=ANIMATIONS["depthwise"][1].outputs)
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / "animation.ipynb")
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(f"{address}/lab/tree/animation.ipynb?token={TOKEN}&reset", wait_until="domcontentloaded")
+    page.locator(".jp-NotebookPanel:visible").wait_for(timeout=60_000)
+    page.evaluate(READY)
+    assert page.locator(".jp-OutputArea-output img").is_visible() and page.locator("#play").count() == 0
+    page.evaluate(RUN_ALL)
+    page.wait_for_function("window.ended", timeout=60_000)
+    playing = "host => document.querySelector(host)?.shadowRoot.getElementById('picture').src.includes('play=1')"
+    page.wait_for_function(playing, arg=HOST)
+    press(page, "#end", "Enter")
+    still = page.locator("#picture").get_attribute("src")
+    press(page, "#play", "Enter")
+    assert "play=2" in page.locator("#picture").get_attribute("src") and still.startswith("data:image/png")
+    assert page.locator("#picture").evaluate("image => image.decode().then(() => image.naturalWidth)") == 80
+    page.evaluate("() => window.jupyterapp.serviceManager.sessions.shutdownAll()")
+    page.close()
