@@ -236,12 +236,13 @@ def bars(names, values, title, xlabel):
     return fig
 
 
-def forest(rows, title, xlabel):
+def forest(rows, title, xlabel, colors=None):
     """Repeated measurements of several variants, the best on top: small points, one for each seed, and their mean.
 
     Args:
         rows: list of ``evidence.Verdict``, or a dict {name: numbers}, such as the differences from a base.
         title, xlabel: str.
+        colors: dict {name of a row: colour of its bar}, such as ``COLOR_OF``, or None.
 
     Returns:
         matplotlib Figure, with a line at zero. The bars of verdicts are their intervals, in colour where they say
@@ -250,10 +251,10 @@ def forest(rows, title, xlabel):
     if isinstance(rows, dict):
         rows = [(name, values, np.mean(values), min(values), max(values), COLORS[5]) for name, values in rows.items()]
     else:
-        blue, grey = COLORS[5], "#bbbbbb"
+        colors = colors or {}
+        shades = [colors.get(row.name, COLORS[5]) if row.verdict == "difference" else "#bbbbbb" for row in rows]
         rows = [
-            (row.name, row.gains, row.mean, row.low, row.high, blue if row.verdict == "difference" else grey)
-            for row in rows
+            (row.name, row.gains, row.mean, row.low, row.high, shade) for row, shade in zip(rows, shades, strict=True)
         ]
     rows = sorted(rows, key=lambda row: row[2])
     fig, ax = figure(size=(6.0, 0.3 * len(rows) + 1.0))
