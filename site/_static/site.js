@@ -31,3 +31,14 @@ addEventListener("DOMContentLoaded", () => {
     cell.querySelectorAll("summary p").forEach((label) => (label.textContent = title));
   });
 });
+
+// What a search finds is shown with the text around it; a page's code would be in the way.
+addEventListener("DOMContentLoaded", () => {
+  if (typeof Search === "undefined") return;
+  const textOf = Search.htmlToText;
+  Search.htmlToText = (html, anchor) => {
+    const page = new DOMParser().parseFromString(html, "text/html");
+    page.querySelectorAll("main :is(pre, summary, .live-figure, .math)").forEach((part) => part.remove());
+    return textOf(page.documentElement.outerHTML, anchor);
+  };
+});
