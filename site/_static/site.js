@@ -27,8 +27,9 @@ addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll(".tag_hide-input").forEach((cell) => {
     const title = cell.querySelector("pre")?.textContent.match(/^# @title (.*)/)?.[1];
     if (!title) return;
-    cell.querySelector("summary").ariaLabel = title;
-    cell.querySelectorAll("summary p").forEach((label) => (label.textContent = title));
+    cell.querySelector("summary").removeAttribute("aria-label"); // what is seen is what is read out
+    cell.querySelector("summary .collapsed").textContent = `${title} · show code`;
+    cell.querySelector("summary .expanded").textContent = `${title} · hide code`;
   });
 });
 
