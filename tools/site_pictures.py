@@ -99,7 +99,7 @@ def accuracy_chart():
     everything = [*scratch, *pretrained, probe]
     ax.set(xlim=(0, 1.12 * max(minutes for minutes, _ in everything)))
     ax.set(ylim=(min(accuracy for _, accuracy in everything) - 2, max(accuracy for _, accuracy in everything) + 2))
-    ax.legend(loc="lower right", fontsize=9)
+    ax.legend(loc="lower right")
     listed = "; ".join(
         f"{label}: " + ", ".join(f"{accuracy:.1f} % in {minutes:.0f} minutes" for minutes, accuracy in sorted(values))
         for label, values, *_ in series
