@@ -79,6 +79,11 @@ def efficientnet(
         ImportError, FileNotFoundError: weights="imagenet" and no file to read them from; says what to install or
             where to put the file.
 
+    Example:
+        >>> model = efficientnet("b0", classes=10, layout="cifar")
+        >>> model.input_shape, model.output_shape, f"{model.count_params():,}"
+        ((None, 32, 32, 3), (None, 10), '4,062,374')
+
     Copy with: `python -m effnet_utils copy efficientnet`, which prints all that belongs to it.
     """
     given = SimpleNamespace(**locals())
@@ -340,6 +345,11 @@ def endpoints(model):
     Returns:
         dict {"reduction_1": name, "reduction_2": name, ...}; the feature maps of "reduction_i" are ``2**i`` times
         smaller than the image. Layouts with fewer strided layers have fewer entries.
+
+    Example:
+        >>> names = endpoints(efficientnet("b0"))
+        >>> names["reduction_3"], names["reduction_5"]
+        ('block3b_add', 'block7a_project_bn')
 
     Source: the authors' code (endpoints of the TPU release).
     """

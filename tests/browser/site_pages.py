@@ -5,6 +5,8 @@ Needs site/_build/html; `make test-browser` makes it.
 
 import functools
 import http.server
+import json
+import re
 import threading
 from urllib.parse import urlsplit
 
@@ -12,7 +14,7 @@ import pytest
 
 from tests.browser.looking import not_drawn, pictures
 from tools import architecture, architecture_map
-from tools.notebooks import ROOT
+from tools.notebooks import NOTEBOOKS, ROOT
 
 HTML = ROOT / "site" / "_build" / "html"
 PAGES = [path.relative_to(HTML).as_posix() for path in sorted(HTML.rglob("*.html")) if path.parent.name != "_static"]
@@ -35,6 +37,12 @@ OVERFLOWING = """() => {
         each => each.getBoundingClientRect().right > root.clientWidth + 1 && !held(each));
     return [`${root.scrollWidth} pixels wide: ` + wide.map(each => each.outerHTML.slice(0, 100)).join(" ... ")];
 }"""
+# What a reader has to scroll sideways, without what may need it.
+SCROLLING = """() => [...document.querySelectorAll(".bd-article *")]
+    .filter(each => ["auto", "scroll"].includes(getComputedStyle(each).overflowX) && each.checkVisibility()
+        && each.scrollWidth > each.clientWidth && !each.closest("pre, mjx-container")
+        && !each.matches(".pst-scrollable-table-container, .highlight"))
+    .map(each => each.outerHTML.slice(0, 100))"""
 # Colours and places that are still on their way to where they will be; what never ends stays as it is.
 SETTLE = """() => document.getAnimations()
     .filter(each => each.effect.getComputedTiming().endTime < Infinity).forEach(each => each.finish())"""
@@ -100,7 +108,8 @@ def problems(page, url, fault=""):
     page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     page.evaluate("html => document.querySelector('main').insertAdjacentHTML('beforeend', html)", fault)
     images = pictures(page)
-    found = not_drawn(images) + [f"{each['source']}: no alt text" for each in images if not each["alt"]]
+    found = not_drawn(images)
+    found += [f"{each['source']}: no alt text" for each in images if not (each["alt"] or each["decoration"])]
     page.add_script_tag(path=AXE)
     found += violations(page, "light") + violations(page, "dark")
     page.set_viewport_size(PHONE)
@@ -181,14 +190,60 @@ def test_keyboard_reaches_everything(name, scheme, address, page):
 
 def test_folded_cells_are_named_and_opened_by_keyboard(address, page):
     visit(page, f"{address}/notebooks/02_squeeze_and_excitation.html")
-    cells = page.locator(".tag_hide-input details")
+    cells = page.locator(".tag_hide-input")
     titles = cells.locator("summary").all_inner_texts()
-    assert len(titles) > 3 and not any(title.startswith("Show") for title in titles), titles
+    assert len(titles) > 3 and all(re.fullmatch(r"\w.+ · show code", title) for title in titles), titles
+    assert not any(code.is_visible() for code in cells.locator("details pre").all())
+    outputs = cells.locator(".cell_output").all()
+    assert outputs and all(output.is_visible() for output in outputs)
     code = cells.first.locator("pre")
-    assert not code.is_visible()
+    title = titles[0].removesuffix(" · show code")
     cells.first.locator("summary").focus()
     page.keyboard.press("Enter")
-    assert code.is_visible() and code.inner_text().startswith(f"# @title {titles[0]}")
+    assert code.is_visible() and code.inner_text().startswith(f"# @title {title}")
+    assert cells.first.locator("summary").inner_text() == f"{title} · hide code"
+
+
+def test_every_cell_that_is_folded_in_notebooks_is_folded_here(address, page):
+    for path in NOTEBOOKS:
+        cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+        folded = sum(cell["metadata"].get("jupyter", {}).get("source_hidden", False) for cell in cells)
+        visit(page, f"{address}/notebooks/{path.stem}.html")
+        assert page.locator(".cell_input").filter(visible=True).count() == len(cells) - folded, path.name
+        assert page.locator("details.hide .cell_input").count() == folded, path.name
+
+
+# Visible code that is wider than its box, and prose that is wider than 40 rem, which is about 80 characters.
+TOO_WIDE = """() => {
+    const code = [...document.querySelectorAll(".bd-article .highlight pre:not(.cell_output *)")]
+        .filter(each => each.checkVisibility() && each.scrollWidth > each.clientWidth);
+    const prose = [...document.querySelectorAll(".bd-article :is(p, li):not(:has(> img), .cell_output *)")]
+        .filter(each => each.clientWidth > 640);
+    return [...code, ...prose].map(each => each.textContent.slice(0, 60));
+}"""
+
+
+def test_code_fits_at_1440_pixels_and_prose_stays_narrow(address, page):
+    for name in PAGES:
+        visit(page, f"{address}/{name}")
+        page.set_viewport_size({"width": 1440, "height": 900})
+        found = page.evaluate(TOO_WIDE)
+        assert not found, f"{name}: {found}"
+
+
+def test_a_copy_button_is_one_stop_of_the_keyboard(address, page):
+    visit(page, f"{address}/notebooks/02_squeeze_and_excitation.html")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.wait_for_function("document.querySelectorAll('.cell_input .copybtn').length > 10")
+    page.wait_for_function("[...document.querySelectorAll('.cell_input pre')].every(each => each.tabIndex < 0)")
+
+
+def test_on_a_phone_only_code_tables_and_formulas_scroll(address, page):
+    for name in PAGES:
+        visit(page, f"{address}/{name}")
+        page.set_viewport_size(PHONE)
+        found = page.evaluate(SCROLLING)
+        assert not found, f"{name}: {found}"
 
 
 def test_skip_link_leads_to_the_text(address, page):
@@ -225,8 +280,7 @@ def test_search_by_keyboard_finds_depthwise(address, page):
     page.keyboard.press("Enter")
     page.wait_for_url("**/search.html?q=depthwise*")
     page.locator("#search-results li a").first.wait_for()
-    found = page.locator("#search-results li a").all_inner_texts()
-    assert any("inverted residual" in text for text in found), found
+    assert page.locator("#search-results li a").first.inner_text().startswith("03 · ")
     assert not page.told, page.told
 
 
@@ -297,3 +351,17 @@ def test_map_is_a_picture_without_scripts(address, browser):
     assert drawing.is_visible() and not page.locator("#architecture .hint").is_visible()
     assert page.locator("#architecture [tabindex]").count() == 0
     context.close()
+
+
+@pytest.mark.parametrize(
+    ("term", "notebook"),
+    [("depthwise", "03"), ("squeeze", "02"), ("stochastic depth", "04"), ("swish", "01"), ("compound", "06")],
+)
+def test_search_puts_the_notebook_on_a_term_first_and_shows_its_text(term, notebook, address, page):
+    visit(page, f"{address}/search.html?q={term}")
+    page.get_by_text("Search finished").wait_for()
+    found = page.locator("#search-results li")
+    assert found.first.locator("a").first.inner_text().startswith(f"{notebook} · "), found.all_inner_texts()
+    page.locator("#search-results p.context").first.wait_for()
+    excerpt = found.first.locator("p.context").inner_text()
+    assert term.split()[0] in excerpt.lower() and not re.search(r"import |def |\w\(.*=|^# @title", excerpt), excerpt
