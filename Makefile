@@ -77,8 +77,9 @@ execute: .venv/.stamp  ## execute a long notebook with its defaults and store it
 	.venv/bin/python -m effnet_utils run $(NB) -o runs/execute/$(NB) $(ARGS)
 	.venv/bin/python -m tools.publish runs/execute/$(NB)/$(NB)_*.ipynb
 
-tables: .venv/.stamp  ## write the README's tables from the records
+tables: .venv/.stamp  ## write the README's tables from the records, and the drawings of B0 from the package
 	.venv/bin/python -m tools.tables
+	KERAS_BACKEND=tensorflow .venv/bin/python -m tools.architecture
 
 proof: .venv/.stamp  ## in minutes: compare the networks with keras.applications and write the record of it
 	KERAS_BACKEND=tensorflow .venv/bin/python -m tools.proof

@@ -30,6 +30,10 @@ def swish(x):
     Returns:
         Tensor of the shape and dtype of ``x``; values from about -0.278 upwards.
 
+    Example:
+        >>> [round(float(y), 3) for y in swish(keras.ops.array([-1.0, 0.0, 1.0]))]
+        [-0.269, 0.0, 0.731]
+
     Source: Ramachandran et al. 2017, section 3. Copy with: nothing.
     """
     return x * keras.ops.sigmoid(x)
@@ -50,6 +54,10 @@ def se_block(x, squeeze_filters, *, activation="swish", name="se_"):
 
     Raises:
         ValueError: ``squeeze_filters`` is below 1.
+
+    Example:
+        >>> se_block(keras.Input((8, 8, 64)), squeeze_filters=4).shape
+        (None, 8, 8, 64)
 
     Source: Hu et al. 2018, section 3. Copy with: CONV_INITIALIZER.
     """
@@ -83,6 +91,10 @@ def inverted_residual_block(x, filters, *, expand_ratio=6, kernel_size=3, stride
     Returns:
         Tensor (batch, ceil(height / strides), ceil(width / strides), filters). The input is added to it (skip
         connection) where both have the same shape: ``strides=1`` and ``filters`` equal to the input's channels.
+
+    Example:
+        >>> inverted_residual_block(keras.Input((8, 8, 16)), filters=24, strides=2).shape
+        (None, 4, 4, 24)
 
     Source: Sandler et al. 2018, section 3 and table 1. Copy with: CONV_INITIALIZER.
     """
@@ -147,6 +159,11 @@ def mbconv_block(x, args, *, activation="swish", drop_rate=0.0, bn_momentum=0.99
 
     Raises:
         ValueError: ``x`` does not have ``args.input_filters`` channels.
+
+    Example:
+        >>> args = BlockArgs(5, num_repeat=2, input_filters=24, output_filters=40, expand_ratio=6, strides=2)
+        >>> mbconv_block(keras.Input((56, 56, 24)), args).shape
+        (None, 28, 28, 40)
 
     Source: Tan and Le 2019, section 4; names and order of the layers as in ``keras.applications``.
     Copy with: BlockArgs, se_block, CONV_INITIALIZER.

@@ -253,6 +253,11 @@ def load_toy(seed=0):
     Returns:
         (x_train, y_train), (x_test, y_test): uint8 (5000, 32, 32, 3) and uint8 (5000,), then 1000 of each; classes
         as in TOY_CLASSES, in equal numbers.
+
+    Example:
+        >>> (x_train, y_train), (x_test, y_test) = load_toy()
+        >>> x_train.shape, y_train[:5].tolist(), x_test.shape
+        ((5000, 32, 32, 3), [1, 2, 7, 2, 9], (1000, 32, 32, 3))
     """
     rng = np.random.default_rng(seed)
     labels = np.concatenate([rng.permutation(np.arange(n) % 10).astype(np.uint8) for n in (5000, 1000)])

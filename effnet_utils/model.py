@@ -79,6 +79,11 @@ def efficientnet(
         ImportError, FileNotFoundError: weights="imagenet" and no file to read them from; says what to install or
             where to put the file.
 
+    Example:
+        >>> model = efficientnet("b0", classes=10, layout="cifar")
+        >>> model.input_shape, model.output_shape, f"{model.count_params():,}"
+        ((None, 32, 32, 3), (None, 10), '4,062,374')
+
     Copy with: `python -m effnet_utils copy efficientnet`, which prints all that belongs to it.
     """
     given = SimpleNamespace(**locals())
@@ -343,6 +348,11 @@ def endpoints(model):
 
     Raises:
         ValueError: the model has no layer "stem_conv" of its own, as one that contains an EfficientNet.
+
+    Example:
+        >>> names = endpoints(efficientnet("b0"))
+        >>> names["reduction_3"], names["reduction_5"]
+        ('block3b_add', 'block7a_project_bn')
 
     Source: the authors' code (endpoints of the TPU release).
     """

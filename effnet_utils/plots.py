@@ -162,31 +162,6 @@ def mbconv_picture(lit):
     return fig
 
 
-def stages(rows, title):
-    """The feature maps that a network computes, drawn as boxes from left to right.
-
-    Args:
-        rows: list of (name, height of the feature map in pixels, channels).
-        title: str.
-
-    Returns:
-        matplotlib Figure; a box is as high as the feature map, and its width grows with the channels.
-    """
-    fig, ax = figure(size=(7.2, 2.9))
-    left = 0.0
-    tallest = max(size for _, size, _ in rows)
-    for index, (name, size, channels) in enumerate(rows):
-        width = 3.0 + channels**0.5 / 2.5
-        center = left + width / 2
-        ax.bar(center, size, width, -size / 2, color=COLORS[5], edgecolor=COLORS[0], alpha=0.35 + 0.05 * index)
-        ax.text(center, tallest / 2 + 0.03 * tallest, name, ha="center", va="bottom", fontsize=9)
-        ax.text(center, -tallest / 2 - 0.03 * tallest, f"{size}×{size}\n×{channels}", ha="center", va="top", fontsize=8)
-        left += width + 2.6
-    ax.set(xlim=(-1, left), ylim=(-0.82 * tallest, 0.68 * tallest), title=title)
-    ax.set_axis_off()
-    return fig
-
-
 def curves(per_epoch, title, final=None):
     """Loss and accuracy by epoch.
 
@@ -261,12 +236,13 @@ def bars(names, values, title, xlabel):
     return fig
 
 
-def forest(rows, title, xlabel):
+def forest(rows, title, xlabel, colors=None):
     """Repeated measurements of several variants, the best on top: small points, one for each seed, and their mean.
 
     Args:
         rows: list of ``evidence.Verdict``, or a dict {name: numbers}, such as the differences from a base.
         title, xlabel: str.
+        colors: dict {name of a row: colour of its bar}, such as ``COLOR_OF``, or None.
 
     Returns:
         matplotlib Figure, with a line at zero. The bars of verdicts are their intervals, in colour where they say
@@ -275,10 +251,10 @@ def forest(rows, title, xlabel):
     if isinstance(rows, dict):
         rows = [(name, values, np.mean(values), min(values), max(values), COLORS[5]) for name, values in rows.items()]
     else:
-        blue, grey = COLORS[5], "#bbbbbb"
+        colors = colors or {}
+        shades = [colors.get(row.name, COLORS[5]) if row.verdict == "difference" else "#bbbbbb" for row in rows]
         rows = [
-            (row.name, row.gains, row.mean, row.low, row.high, blue if row.verdict == "difference" else grey)
-            for row in rows
+            (row.name, row.gains, row.mean, row.low, row.high, shade) for row, shade in zip(rows, shades, strict=True)
         ]
     rows = sorted(rows, key=lambda row: row[2])
     fig, ax = figure(size=(6.0, 0.3 * len(rows) + 1.0))

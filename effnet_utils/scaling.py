@@ -33,6 +33,10 @@ def round_filters(filters, width):
     Returns:
         int, at least 8.
 
+    Example:
+        >>> round_filters(32, 1.4)
+        48
+
     Source: the authors' code; the paper does not mention this rule. Copy with: nothing.
     """
     scaled = filters * width
@@ -51,6 +55,10 @@ def round_repeats(repeats, depth):
 
     Returns:
         int.
+
+    Example:
+        >>> round_repeats(4, 1.1)
+        5
 
     Source: the authors' code. Copy with: nothing.
     """
@@ -72,6 +80,10 @@ def compound_coefficients(phi, alpha=1.2, beta=1.1, gamma=1.15):
 
     Raises:
         ValueError: one of alpha, beta, gamma is below 1.
+
+    Example:
+        >>> compound_coefficients(1)
+        (1.2, 1.1, 1.15)
 
     Source: Tan and Le 2019, equation 3. Copy with: nothing.
     """
@@ -97,6 +109,11 @@ def count_macs(model):
     Raises:
         ValueError: a layer has no fixed output size, is used more than once, or has weights and is of a kind that this
             function cannot count; the message names it.
+
+    Example:
+        >>> from effnet_utils import efficientnet
+        >>> f"{count_macs(efficientnet('b0')):,}"
+        '385,814,752'
 
     Copy with: nothing.
     """

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 from docutils import nodes
+from sphinx import addnodes
 
 ROOT = Path(__file__).parents[1]
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
@@ -17,7 +18,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 project = html_title = "EfficientNet, built step by step"
 copyright = "the contributors, Apache-2.0"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx_copybutton"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+]
 
 smartquotes = False  # docstrings quote values as Python writes them
 
@@ -84,6 +92,35 @@ def give_alt_text_and_width(app, tree):
             image["width"] = f"{known['width']}px"
 
 
+def terms_of_notebooks(glossary):
+    """What a search should find in a notebook first: {notebook: terms that the glossary's text sends there}.
+
+    Beside the whole terms there are their first words, of six letters or more, where such a word leads to one notebook
+    alone: "depthwise" of "depthwise convolution".
+    """
+    notebook_of = {}
+    for entry in re.split(r"\n\n(?=\S)", glossary[glossary.index("```{glossary}") :].split("\n", 1)[1]):
+        term, text = entry.split("\n", 1)
+        if link := re.search(r"notebooks/(\w+)\.ipynb", text):
+            notebook_of[term.lower()] = link[1]
+    of_words = {}
+    for term, notebook in notebook_of.items():
+        if word := re.match(r"[a-z]{6,}", term):
+            of_words.setdefault(word[0], set()).add(notebook)
+    found = {}
+    for term, notebooks in (of_words | {term: {notebook} for term, notebook in notebook_of.items()}).items():
+        if len(notebooks) == 1:
+            found.setdefault(*notebooks, []).append(term)
+    return found
+
+
+def put_terms_into_the_search(app, tree, name):
+    """Sphinx's search ranks an entry of an index above all other matches; here only the search sees these entries."""
+    glossary = (Path(app.srcdir) / "glossary.md").read_text(encoding="utf-8")
+    terms = terms_of_notebooks(glossary).get(name.removeprefix("notebooks/"), ())
+    tree += addnodes.index(entries=[("single", term, "", "main", None) for term in terms])
+
+
 def keep_returns_whole(app, what, name, obj, options, lines):
     """Napoleon takes what stands before a colon in "Returns:" for a type; here it is text with dicts in it."""
     for title, field in (("Returns:", ":returns:"), ("Yields:", ":Yields:")):
@@ -96,3 +133,4 @@ def setup(app):
     app.connect("autodoc-process-docstring", keep_returns_whole, priority=400)  # before Napoleon's 500
     app.connect("source-read", for_the_site)
     app.connect("doctree-read", give_alt_text_and_width)
+    app.connect("doctree-resolved", put_terms_into_the_search)

@@ -1,9 +1,13 @@
-"""Figures show what they are given."""
+"""Figures show what they are given, in colours that can be read."""
+
+import ast
+import re
 
 import numpy as np
 import pytest
 
 from effnet_utils import B0_BLOCKS, BlockArgs, evidence, plots
+from tools.notebooks import NOTEBOOKS, ROOT, code_cells, read
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
 HISTORY = [{"epoch": e, "loss": 1 / e, "accuracy": e / 5, "validation_accuracy": e / 6} for e in (1, 2, 3)]
@@ -29,12 +33,6 @@ def test_curves():
 def test_confusion():
     ax = plots.confusion(np.array([[1, 1], [0, 1]]), ["x", "y"], "t").axes[0]
     assert texts(ax.texts) == ["50", "50", "100"]
-
-
-def test_stages():
-    boxes = plots.stages([("stem", 16, 32), ("head", 2, 1280)], "t").axes[0].patches
-    assert [box.get_height() for box in boxes] == [16, 2]
-    assert boxes[1].get_width() > boxes[0].get_width()
 
 
 def test_architecture():
@@ -81,6 +79,8 @@ def test_forest_draws_the_intervals_that_are_judged():
     assert [tuple(bar.get_xdata()) for bar in bars[::2]] == [(near.low, near.high), (far.low, far.high)]
     assert bars[0].get_color() != bars[2].get_color(), "a difference is in colour"
     assert np.isnan(bars[1].get_xdata()).all()
+    ax = plots.forest(verdicts, "t", "gain", colors={"far": "#123456", "near": "#123456"}).axes[0]
+    assert [line.get_color() for line in ax.lines if line.get_linewidth() == 5].count("#123456") == 1, "far alone"
 
 
 def test_show_needs_alt_text_and_saves_a_png(tmp_path, capsys):
@@ -89,3 +89,38 @@ def test_show_needs_alt_text_and_saves_a_png(tmp_path, capsys):
         plots.show(fig, " ")
     plots.show(fig, "An empty figure.", tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+# --- The colours of text ------------------------------------------------------------------------------------------
+
+TEXT = {"text", "annotate", "set_title", "set_xlabel", "set_ylabel", "suptitle", "bar_label", "legend", "set_color"}
+READABLE = 4.5  # WCAG 1.4.3
+
+
+def contrast_with_white(color):
+    values = np.array(plots.mpl.colors.to_rgb(color))
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05)
+
+
+def text_colors(source):
+    """The colours that a source text gives to text in figures, as far as they are written there."""
+    for node in ast.walk(ast.parse(re.sub(r"(?m)^(\s*)[%!].*", r"\1pass", source))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in TEXT:
+            for keyword in node.keywords:
+                if keyword.arg in ("color", "c"):
+                    try:
+                        yield eval(ast.unparse(keyword.value), vars(plots) | {"plots": plots})
+                    except NameError:  # a variable of the cell
+                        continue
+
+
+def test_text_is_dark_enough_on_white():
+    sources = {
+        f"{path.name} [{cell.execution_count}]": cell.source for path in NOTEBOOKS for cell in code_cells(read(path))
+    }
+    sources |= {path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("effnet_utils/*.py")}
+    found = [(place, color) for place, source in sources.items() for color in text_colors(source)]
+    assert len(found) > 5 and contrast_with_white("#767676") > READABLE > contrast_with_white(plots.COLORS[1])
+    light = [(place, color) for place, color in found if color != "white" and contrast_with_white(color) < READABLE]
+    assert not light, "text on white: darker colours, please; white is for text on a dark patch"

@@ -64,7 +64,7 @@ def test_the_same_values_give_the_same_html():
 
 
 def test_an_unknown_figure_is_refused():
-    with pytest.raises(ValueError, match="no figure 'swing'; figures: block_cost"):
+    with pytest.raises(ValueError, match="no figure 'swing'; figures: animation, block_cost"):
         widgets.html("swing")
 
 

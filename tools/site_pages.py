@@ -2,8 +2,8 @@
 
     python -m tools.site_pages
 
-Writes site/_build/source, and MathJax into site/_build/static. In a page, ``{{ name }}`` or ``{{ name argument }}``
-stands for what the function of that name in PIECES returns.
+Writes site/_build/source, and MathJax and the small pictures into site/_build/static. In a page, ``{{ name }}`` or
+``{{ name argument }}`` stands for what the function of that name in PIECES returns.
 """
 
 import ast
@@ -16,7 +16,7 @@ from pathlib import Path
 from effnet_utils import evidence
 from effnet_utils.experiments import records
 from effnet_utils.files import read_published
-from tools import explore, tables
+from tools import architecture_map, explore, site_pictures, tables
 from tools.notebooks import NOTEBOOKS, ROOT
 
 SITE = ROOT / "site"
@@ -41,7 +41,7 @@ def first_cell(path):
 
 
 def notebook_map():
-    """The notebooks in reading order: the question of each, as the README puts it, and its minutes."""
+    """The notebooks in reading order: of each a picture, its question, as the README puts it, and its minutes."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = []
     for path in NOTEBOOKS:
@@ -52,7 +52,8 @@ def notebook_map():
             if row.startswith(("Reading", "Running")):
                 what = row.removeprefix("Running").removeprefix(", ")
                 times.append(f"{what}: {text}" if what else text)
-        rows.append([f"[{title}](notebooks/{path.name})", question, "; ".join(times)])
+        picture = f'<img class="thumbnail" src="_static/thumbnails/{path.stem}.png" alt="" width="120" height="80">'
+        rows.append([f"[{picture} {title}](notebooks/{path.name})", question, "; ".join(times)])
     return tables.table(["notebook", "what it answers", "time"], rows)
 
 
@@ -118,8 +119,10 @@ PIECES = {
     "pilots": pilots,
     "all_records": all_records,
     "network_source": network_source,
+    "chart": site_pictures.chart_image,
     "explore_difference": explore.difference,
     "b0_fact": explore.b0_fact,
+    "architecture": architecture_map.site_map,
 }
 
 
@@ -143,6 +146,7 @@ def write_pages(folder):
     used = set()
     for page in SITE.glob("*.md"):
         (folder / page.name).write_text(filled(page.read_text(encoding="utf-8"), used), encoding="utf-8")
+    site_pictures.write_charts(folder / "charts")
     (folder / "api").mkdir()
     for path in MODULES:
         name = dotted(path)
@@ -169,6 +173,7 @@ def main():
     write_pages(SOURCE)
     copy_mathjax(STATIC / "mathjax")
     explore.write(STATIC / "explore")
+    site_pictures.write_thumbnails(STATIC / "thumbnails")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,9 @@ const isBefore = (image) => image.compareDocumentPosition(script) & Node.DOCUMEN
 let around = script.parentElement;
 while (around && ![...around.querySelectorAll("img")].some(isBefore)) around = around.parentElement;
 const images = around ? [...around.querySelectorAll("img")].filter(isBefore) : [];
-if (images.length) images.at(-1).style.display = "none";
+const replaced = images.at(-1);
+// The site puts each image into a link, which would be empty.
+if (replaced) (replaced.closest("a") ?? replaced).style.display = "none";
 host.hidden = false;
 
 // Light text means a dark page, whatever program shows it and however it switches.

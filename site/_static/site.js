@@ -27,7 +27,19 @@ addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll(".tag_hide-input").forEach((cell) => {
     const title = cell.querySelector("pre")?.textContent.match(/^# @title (.*)/)?.[1];
     if (!title) return;
-    cell.querySelector("summary").ariaLabel = title;
-    cell.querySelectorAll("summary p").forEach((label) => (label.textContent = title));
+    cell.querySelector("summary").removeAttribute("aria-label"); // what is seen is what is read out
+    cell.querySelector("summary .collapsed").textContent = `${title} · show code`;
+    cell.querySelector("summary .expanded").textContent = `${title} · hide code`;
   });
+});
+
+// What a search finds is shown with the text around it; a page's code would be in the way.
+addEventListener("DOMContentLoaded", () => {
+  if (typeof Search === "undefined") return;
+  const textOf = Search.htmlToText;
+  Search.htmlToText = (html, anchor) => {
+    const page = new DOMParser().parseFromString(html, "text/html");
+    page.querySelectorAll("main :is(pre, summary, .live-figure, .math)").forEach((part) => part.remove());
+    return textOf(page.documentElement.outerHTML, anchor);
+  };
 });

@@ -1,6 +1,6 @@
 """What the browser tests ask of any page."""
 
-# Of each image: its alt text, its width, and whether all its pixels have one colour.
+# Of each image: its alt text, whether it may have none, its width, and whether all its pixels have one colour.
 PICTURES = """async images => {
     await Promise.allSettled(images.map(image => image.decode()));
     return images.map(image => {
@@ -11,6 +11,7 @@ PICTURES = """async images => {
         return {
             source: image.src.slice(0, 100),
             alt: image.alt.trim(),
+            decoration: image.matches(".thumbnail[alt='']"),
             width: image.naturalWidth,
             blank: pixels.every(pixel => pixel === pixels[0]),
         };

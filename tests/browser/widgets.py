@@ -2,6 +2,7 @@
 against Python's."""
 
 import ast
+import base64
 import math
 import re
 from dataclasses import replace
@@ -16,6 +17,8 @@ from effnet_utils.blocks import mbconv_block, swish
 from tests.browser.lab import READY, RUN_ALL, TOKEN, lab  # noqa: F401
 from tests.browser.looking import pictures
 from tests.browser.site_pages import AXE, OVERFLOWING, SETTLE, from_outside
+from tests.test_animations import STORED as ANIMATIONS
+from tests.test_animations import png_of
 from tests.test_widgets import STORED, values_of
 from tools.notebooks import NOTEBOOKS, code_cells, number_of, read
 
@@ -24,6 +27,7 @@ PAGE = """<!doctype html><html lang="en"><meta name="viewport" content="width=de
 .light { background: #ffffff; color: #222832; } .dark { background: #14181e; color: #ced6dd; }</style>
 <body class="light"><main><h1>A figure</h1><div><img alt="The figure" src="SOURCE"></div><div>FIGURE</div></main>"""
 IMAGE = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='90' height='60'><circle r='30'/></svg>"
+IMAGE_BEFORE = "img[alt='The figure']"
 HOST = ".live-figure"  # the element that holds a figure
 FOCUSED = """() => {
     const element = document.activeElement.shadowRoot?.activeElement;
@@ -37,6 +41,8 @@ CONTROLS = """host => [...host.shadowRoot.querySelectorAll("input, button, selec
 
 def figure_html(name):
     """As a notebook stores it."""
+    if name == "animation":
+        return ANIMATIONS["depthwise"][1].outputs[1].data["text/html"]
     return STORED[name][1]
 
 
@@ -105,7 +111,7 @@ def choose(page, **sliders):
 def test_takes_the_images_place_and_is_readable(name, page, screenshots):
     for width in (390, 1440):
         opened(page, name, width)
-        assert not page.locator("img").is_visible()
+        assert not page.locator(IMAGE_BEFORE).is_visible()
         for scheme in ("light", "dark"):
             page.evaluate("scheme => document.body.className = scheme", scheme)
             host = page.locator(HOST)
@@ -142,15 +148,53 @@ def test_without_scripts_the_image_stays_alone(name, browser):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.set_content(PAGE.replace("FIGURE", figure_html(name)).replace("SOURCE", IMAGE))
-    assert page.locator("img").is_visible() and page.locator("main").inner_text().strip() == "A figure"
+    assert page.locator(IMAGE_BEFORE).is_visible() and page.locator("main").inner_text().strip() == "A figure"
     context.close()
 
 
 def test_a_script_that_fails_leaves_the_image(page):
     broken = figure_html("swish").replace("const relu =", "undefined.nothing; const relu =")
     page.set_content(PAGE.replace("FIGURE", broken).replace("SOURCE", IMAGE))
-    assert page.locator("img").is_visible() and not page.locator("#beta").is_visible()
+    assert page.locator(IMAGE_BEFORE).is_visible() and not page.locator("#beta").is_visible()
     page.told.clear()
+
+
+# --- Animations: they play once, where they are seen, and not for readers who want no motion -------------------------
+
+
+def played(page, motion, seconds):
+    """The pictures that a reader sees from the first on, three a second: PNGs."""
+    page.emulate_media(reduced_motion=motion)
+    source = "data:image/png;base64," + base64.b64encode(png_of("depthwise")).decode()
+    page.set_content(PAGE.replace("FIGURE", figure_html("animation")).replace("SOURCE", source))
+    return seen(page, seconds)
+
+
+def seen(page, seconds):
+    pictures = []
+    for _ in range(3 * seconds):
+        pictures.append(page.locator(f"{HOST} img").screenshot())
+        page.wait_for_timeout(300)
+    return pictures
+
+
+def test_an_animation_plays_once_and_again_on_demand(page):
+    first = played(page, "no-preference", 7)
+    assert len(set(first)) > 5, "it moves"
+    assert len(set(first[-3:])) == 1, "it has ended"
+    still = first[-1]
+    press(page, "#play", "Enter")
+    assert len(set(seen(page, 2))) > 2, "it moves again"
+    press(page, "#end", "Enter")
+    assert set(seen(page, 1)) == {still}
+
+
+def test_an_animation_does_not_start_where_no_motion_is_wanted(page):
+    first = played(page, "reduce", 2)
+    assert len(set(first)) == 1
+    press(page, "#play", "Enter")
+    assert len(set(seen(page, 2))) > 2, "but it does when asked to"
+    page.emulate_media(reduced_motion="no-preference")
 
 
 # --- Their numbers ------------------------------------------------------------------------------------------------
@@ -379,5 +423,32 @@ def test_jupyterlab_shows_the_image_until_the_cell_runs(lab, browser):  # noqa: 
     assert numbers(page, "#beta-value") == [0.8], "the arrow keys move the slider, not JupyterLab's cursor"
     page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
     page.wait_for_function("host => document.querySelector(host).classList.contains('dark')", arg=HOST)
+    page.evaluate("() => window.jupyterapp.serviceManager.sessions.shutdownAll()")
+    page.close()
+
+
+ANIMATE = 'import numpy as np\nfrom effnet_utils import animations\nframes = np.zeros((4, 60, 80, 3), "uint8")\n'
+ANIMATE += 'frames[0, :30] = 255\nanimations.show(frames, 2, "A black frame.")'
+
+
+def test_jupyterlab_plays_an_animation(lab, browser):  # noqa: F811
+    address, folder = lab
+    cell = nbformat.v4.new_code_cell(ANIMATE, execution_count=1, outputs=ANIMATIONS["depthwise"][1].outputs)
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / "animation.ipynb")
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(f"{address}/lab/tree/animation.ipynb?token={TOKEN}&reset", wait_until="domcontentloaded")
+    page.locator(".jp-NotebookPanel:visible").wait_for(timeout=60_000)
+    page.evaluate(READY)
+    assert page.locator(".jp-OutputArea-output img").is_visible() and page.locator("#play").count() == 0
+    page.evaluate(RUN_ALL)
+    page.wait_for_function("window.ended", timeout=60_000)
+    playing = "host => document.querySelector(host)?.shadowRoot.getElementById('picture').src.includes('play=1')"
+    page.wait_for_function(playing, arg=HOST)
+    press(page, "#end", "Enter")
+    still = page.locator("#picture").get_attribute("src")
+    press(page, "#play", "Enter")
+    assert "play=2" in page.locator("#picture").get_attribute("src") and still.startswith("data:image/png")
+    assert page.locator("#picture").evaluate("image => image.decode().then(() => image.naturalWidth)") == 80
     page.evaluate("() => window.jupyterapp.serviceManager.sessions.shutdownAll()")
     page.close()

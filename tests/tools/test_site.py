@@ -1,10 +1,12 @@
 """The site's sources hold every notebook, module, record and table, and its check finds what it is there to find."""
 
+import io
 import re
 
 import pytest
+from PIL import Image
 
-from tools import site_check, site_pages, tables
+from tools import site_check, site_pages, site_pictures, tables
 from tools.notebooks import ROOT
 
 
@@ -18,7 +20,8 @@ def source(tmp_path_factory):
 def test_every_notebook_is_in_the_map_in_reading_order(source):
     index = (source / "index.md").read_text()
     names = [path.name for path in sorted(ROOT.glob("notebooks/*.ipynb"))]
-    rows = re.findall(r"^\| \[[0-9A]\d · .+?\]\(notebooks/(.+?)\) \| .+\? \| .*(?:second|minute)s? .* \|$", index, re.M)
+    title = r"\[<img .+?> [0-9A]\d · .+?\]\(notebooks/(.+?)\)"
+    rows = re.findall(rf"^\| {title} \| .+\? \| .*(?:second|minute)s? .* \|$", index, re.MULTILINE)
     assert rows == names and (source / "notebooks" / names[-1]).is_file()
 
 
@@ -41,6 +44,31 @@ def test_tables_are_filled_and_none_is_forgotten(source, monkeypatch, tmp_path):
     monkeypatch.setitem(tables.BLOCKS, "new", lambda: "")
     with pytest.raises(ValueError, match=r"on no page of site/: \{\{ new \}\}"):
         site_pages.write_pages(tmp_path)
+
+
+def test_each_notebook_has_a_small_picture(tmp_path):
+    site_pictures.write_thumbnails(tmp_path / "thumbnails")
+    pictures = sorted((tmp_path / "thumbnails").iterdir())
+    assert [path.stem for path in pictures] == [path.stem for path in sorted(ROOT.glob("notebooks/*.ipynb"))]
+    for path in pictures:
+        assert path.stat().st_size <= 20_000 and len(Image.open(path).convert("RGB").getcolors()) > 3, path.name
+
+
+@pytest.mark.parametrize("name", site_pictures.CHARTS)
+def test_a_chart_says_what_it_shows_and_fits_its_frame(name):
+    fig, alt = site_pictures.CHARTS[name]()
+    fig.savefig(io.BytesIO())  # lays it out
+    title = fig.get_suptitle()
+    assert alt.startswith(title.replace("\n", " ")) and re.search(r"\d", title)
+    drawn = fig.get_tightbbox()
+    width, height = fig.get_size_inches()
+    assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= width and drawn.y1 <= height, drawn
+
+
+def test_charts_are_on_the_results_page(source):
+    results = (source / "results.md").read_text()
+    for name in site_pictures.CHARTS:
+        assert f"](charts/{name}.svg)" in results and (source / "charts" / f"{name}.svg").is_file()
 
 
 PAGE = '<html><head>{}</head><body><h1 id="top-of-it">T</h1>{}</body></html>'

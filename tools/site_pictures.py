@@ -1,0 +1,197 @@
+"""The site's own pictures, made when it is built: one small picture for each notebook, and charts of the records."""
+
+import base64
+import io
+import json
+
+from PIL import Image
+
+from effnet_utils import plots
+from effnet_utils.experiments import records
+from tools.notebooks import NOTEBOOKS
+
+# Of each notebook the cell whose figure stands for it in the list.
+CELL_OF = {
+    "00": "e01b68f4",
+    "01": "f8a4069c",
+    "02": "cell-5",
+    "03": "6f9df9f5",
+    "04": "225cb44c",
+    "05": "26c36a04",
+    "06": "f4c0b73c",
+    "07": "cell-8",
+    "08": "c08",
+    "09": "cell-29",
+    "10": "cell-22",
+    "11": "a2d256b7",
+    "12": "873ee98a",
+    "A1": "d4dbec92",
+    "A2": "0875cfdf",
+}
+# In pixels; the page shows them half as large, sharp on screens with twice as many pixels.
+THUMBNAIL_SIZE = (240, 160)
+ACCENT = plots.COLORS[0]
+OTHERS = "#9a9a9a"
+
+
+# --- Small pictures of the notebooks -------------------------------------------------------------------------------
+
+
+def thumbnail(path):
+    """A notebook's figure, made small.
+
+    Args:
+        path: Path of a notebook.
+
+    Returns:
+        PIL Image of THUMBNAIL_SIZE with the whole figure on white, at most 64 colours.
+
+    Raises:
+        KeyError: the notebook has no entry in CELL_OF.
+        ValueError: that cell has no figure.
+    """
+    wanted = CELL_OF[path.stem[:2]]
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    found = [output.get("data", {}) for cell in cells if cell["id"] == wanted for output in cell.get("outputs", ())]
+    figures = [data["image/png"] for data in found if "image/png" in data]
+    if not figures:
+        raise ValueError(f"{path.name} has no figure in a cell {wanted!r}; name one in CELL_OF")
+    figure = Image.open(io.BytesIO(base64.b64decode(figures[0]))).convert("RGB")
+    figure.thumbnail(THUMBNAIL_SIZE, Image.Resampling.LANCZOS)
+    small = Image.new("RGB", THUMBNAIL_SIZE, "white")
+    small.paste(figure, tuple((whole - part) // 2 for whole, part in zip(THUMBNAIL_SIZE, figure.size, strict=True)))
+    return small.quantize(64)
+
+
+def write_thumbnails(folder):
+    folder.mkdir()
+    for path in NOTEBOOKS:
+        thumbnail(path).save(folder / f"{path.stem}.png", optimize=True)
+
+
+# --- Charts of the results page ------------------------------------------------------------------------------------
+
+
+def accuracy_chart():
+    """Test accuracy against the minutes of training, of the runs that the page's tables list.
+
+    Returns:
+        (matplotlib Figure, alt text); so do the other charts.
+    """
+    scratch = points("cifar10*_b0_*")
+    pretrained = points("finetune_lite0_*px_all_*_test_*")
+    linear = records.read_record("transfer_lite0_seed0")
+    probe = (sum(linear["seconds"].values()) / 60, 100 * linear["results"]["test_accuracy"])
+    fig, ax = plots.figure(size=(5.6, 3.6))
+    series = (
+        ("B0 from scratch", scratch, "o", ACCENT),
+        ("Lite0 from ImageNet's weights, all layers", pretrained, "s", plots.COLORS[1]),
+        ("Lite0, linear classifier only", [probe], "D", plots.COLORS[2]),
+    )
+    for label, values, marker, color in series:
+        ax.plot(*zip(*values, strict=True), marker, color=color, markersize=7, label=label)
+        for minutes, accuracy in values:
+            ax.annotate(f"{accuracy:.1f}", (minutes, accuracy), (7, 0), textcoords="offset points", va="center")
+    tuned, own = (max(accuracy for _, accuracy in values) for values in (pretrained, scratch))
+    title = f"Fine-tuned from ImageNet's weights: {tuned:.1f} %,\ntrained from scratch: {own:.1f} %"
+    fig.suptitle(title, x=0.01, ha="left", fontsize=11)
+    ax.set(xlabel="minutes of training on two CPU cores", ylabel="test accuracy (%)")
+    everything = [*scratch, *pretrained, probe]
+    ax.set(xlim=(0, 1.12 * max(minutes for minutes, _ in everything)))
+    ax.set(ylim=(min(accuracy for _, accuracy in everything) - 2, max(accuracy for _, accuracy in everything) + 2))
+    ax.legend(loc="lower right")
+    listed = "; ".join(
+        f"{label}: " + ", ".join(f"{accuracy:.1f} % in {minutes:.0f} minutes" for minutes, accuracy in sorted(values))
+        for label, values, *_ in series
+    )
+    return fig, f"{one_line(title)}. {listed}."
+
+
+def points(pattern):
+    """[(minutes of training, test accuracy in percent)] of the records whose name fits."""
+    found = records.read_records(pattern).values()
+    return [(record["seconds"]["train"] / 60, 100 * record["results"]["test_accuracy"]) for record in found]
+
+
+def speed_chart():
+    """Images per second of training, of each implementation."""
+    record = records.read_record("benchmarks/throughput_cpu")
+    rates = record["images_per_second"]["train"]
+    medians = {name: row["median"] for name, row in rates.items()}
+    fastest = max((name for name in medians if is_theirs(name)), key=medians.get)
+    factor = record["ratio"]["train"][f"ours / {fastest}"]["median"]
+    title = f"Training on a CPU: ours is {factor:.1f} times as fast\nas the fastest of the others"
+    fig = bars_with_quartiles(rates, title, "images per second, median and quartiles", ".0f")
+    return fig, f"{one_line(title)}, {fastest}. {listing(medians, '.0f')} images per second."
+
+
+def latency_chart():
+    """Milliseconds for one image, of each way to ask the network."""
+    record = records.read_record("benchmarks/latency_cpu")
+    times = record["milliseconds"]
+    medians = {name: row["median"] for name, row in times.items()}
+    factor = record["ratio_to_onnx"]["model.predict"]["median"]
+    title = f"One image at a time: an ONNX file answers {factor:.0f} times\nas fast as model.predict"
+    fig = bars_with_quartiles(times, title, "milliseconds for one image, median and quartiles", ".1f", smallest=True)
+    return fig, f"{one_line(title)}. {listing(medians, '.1f')} milliseconds."
+
+
+def bars_with_quartiles(rows, title, xlabel, digits, smallest=False):
+    """Horizontal bars of medians, the best on top; ours in blue, other implementations in grey.
+
+    Args:
+        rows: dict {name: {"quartile_1", "median", "quartile_3"}}.
+        digits: format of the numbers, such as ".1f".
+        smallest: bool, whether small is good.
+
+    Returns:
+        matplotlib Figure.
+    """
+    order = sorted(rows, key=lambda name: rows[name]["median"], reverse=smallest)
+    fig, ax = plots.figure(size=(5.6, 0.3 * len(rows) + 1))
+    for place, name in enumerate(order):
+        row = rows[name]
+        ax.barh(place, row["median"], color=OTHERS if is_theirs(name) else ACCENT)
+        ax.plot([row["quartile_1"], row["quartile_3"]], [place, place], color="black", linewidth=1.5)
+        ax.annotate(
+            format(row["median"], digits),
+            (row["quartile_3"], place), (5, 0), textcoords="offset points", va="center",
+        )  # fmt: skip
+    ax.set(yticks=range(len(order)), yticklabels=order, xlabel=xlabel)
+    ax.margins(x=0.12)
+    ax.grid(axis="y", visible=False)
+    fig.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return fig
+
+
+def is_theirs(name):
+    """Whether an implementation of a record is not this project's."""
+    return "pytorch" in name.lower() or name == "keras.applications"
+
+
+def one_line(title):
+    return title.replace("\n", " ")
+
+
+def listing(values, digits):
+    return ", ".join(f"{name} {format(value, digits)}" for name, value in values.items())
+
+
+CHARTS = {"accuracy": accuracy_chart, "speed": speed_chart, "latency": latency_chart}
+
+
+def write_charts(folder):
+    """Each chart as an SVG with its letters as outlines: sharp on any screen, the same in any browser."""
+    folder.mkdir()
+    for name, chart in CHARTS.items():
+        chart()[0].savefig(folder / f"{name}.svg", metadata={"Date": None})
+
+
+def chart_image(name):
+    """A chart's place in a page, in Markdown.
+
+    Raises:
+        KeyError: there is no chart of that name.
+    """
+    _, alt = CHARTS[name]()
+    return f"![{alt}](charts/{name}.svg)"
