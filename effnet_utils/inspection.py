@@ -3,9 +3,16 @@
 import keras
 import numpy as np
 
-from effnet_utils import datasets
 from effnet_utils._flat import check_flat, check_one_output
-from effnet_utils.datasets import CIFAR10_CLASSES, TOY_CLASSES, load_cifar10, load_image_dir, load_toy, resize
+from effnet_utils.datasets import (
+    CIFAR10_CLASSES,
+    TOY_CLASSES,
+    check_labels,
+    load_cifar10,
+    load_image_dir,
+    load_toy,
+    resize,
+)
 from effnet_utils.evaluation import predict_in_batches
 from effnet_utils.transfer import split
 
@@ -206,7 +213,7 @@ def between_classes(values, labels):
     Returns:
         float in 0..1: 0 where all classes have the same mean, 1 where all images of a class have the same values.
     """
-    labels = datasets.check_labels(labels)
+    labels = check_labels(labels)
     mean = values.mean(axis=0)
     of_class = np.zeros_like(values)
     for label in np.unique(labels):

@@ -117,6 +117,8 @@ def count_macs(model):
 
     Copy with: nothing.
     """
+    from collections import Counter
+
     from keras import Model, layers  # here, so that the rules above need nothing but Python
 
     counted = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.DepthwiseConv2D, layers.Dense)
@@ -127,14 +129,13 @@ def count_macs(model):
         layers.Normalization,
     )
     # How often the model calls each layer; a layer's own list of calls has those of other models, too.
-    described = model.get_config()["layers"] if hasattr(model, "operations") else []
-    calls = {layer["config"]["name"]: len(layer.get("inbound_nodes", [1])) for layer in described}
+    calls = Counter(node.operation.name for node in getattr(model, "_nodes", ()))
     total = 0
     for layer in model.layers:
         if isinstance(layer, Model):
             total += count_macs(layer)
         elif isinstance(layer, counted):
-            if calls.get(layer.name, 1) > 1:
+            if calls[layer.name] > 1:
                 raise ValueError(f"layer {layer.name} is used {calls[layer.name]} times; expected once")
             positions = layer.output.shape[1:-1]
             if None in positions:

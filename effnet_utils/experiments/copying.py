@@ -18,7 +18,7 @@ from effnet_utils import __version__
 PACKAGE = Path(__file__).parents[1]
 # In an order in which each needs only those before it.
 MODULES = (
-    "files", "datasets", "evaluation", "blocks", "scaling", "pretrained", "model", "parity", "deploy", "transfer",
+    "_flat", "files", "datasets", "evaluation", "blocks", "scaling", "pretrained", "model", "parity", "deploy", "transfer",
     "inspection",
 )  # fmt: skip
 

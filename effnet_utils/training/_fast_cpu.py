@@ -6,6 +6,8 @@ would fuse the chains but is slow on convolutions there. Only the training step 
 every other device use the network itself.
 """
 
+from collections import Counter
+
 import keras
 import numpy as np
 
@@ -45,10 +47,9 @@ def accelerate(network):
     tensorflow = keras.backend.backend() == "tensorflow"
     if not tensorflow or network.compute_dtype != "float32" or tf.config.list_logical_devices("GPU"):
         return network
-    described = network.get_config()["layers"] if hasattr(network, "operations") else []
-    shared = {layer["config"]["name"] for layer in described if len(layer.get("inbound_nodes", [1])) > 1}
+    calls = Counter(node.operation.name for node in getattr(network, "_nodes", ()))
     return keras.models.clone_model(
-        network, clone_function=lambda layer: layer if layer.name in shared else _faster(layer)
+        network, clone_function=lambda layer: layer if calls[layer.name] > 1 else _faster(layer)
     )
 
 

@@ -88,7 +88,7 @@ class Checkpoints(keras.callbacks.Callback):
             self._restore(about, arrays)
             print(f"resuming from {path.name}, after {about['epochs']} epochs")
             return about["epochs"]
-        steps = int(self.trainer.optimizer.iterations)
+        steps = int(keras.ops.convert_to_numpy(self.trainer.optimizer.iterations))
         if steps:
             raise ValueError(
                 f"this trainer has taken {steps} steps already; build the network and the trainer anew (in 07, run "

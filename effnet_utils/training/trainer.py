@@ -5,7 +5,7 @@ import time
 import keras
 import numpy as np
 
-from effnet_utils._flat import check_flat, check_one_output
+from effnet_utils._flat import check_one_output
 from effnet_utils.datasets import check_images
 from effnet_utils.evaluation import evaluate, predict_proba
 from effnet_utils.training._distribution import device_name, distribute
@@ -113,10 +113,8 @@ def make_trainer(network, images, recipe, learning_rate, steps, optimizer=None):
         OnDeviceTrainer.
 
     Raises:
-        ValueError: the network contains a model or has several outputs, or it has no layer "predictions" for the
-            recipe to start at zero.
+        ValueError: the network has several outputs, or no layer "predictions" that the recipe would start at zero.
     """
-    check_flat(network)
     check_one_output(network)
     if recipe.zero_classifier and "predictions" not in [layer.name for layer in network.layers]:
         raise ValueError(
