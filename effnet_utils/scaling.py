@@ -129,7 +129,9 @@ def count_macs(model):
         layers.Normalization,
     )
     # How often the model calls each layer; a layer's own list of calls has those of other models, too.
-    calls = Counter(node.operation.name for node in getattr(model, "_nodes", ()))
+    calls = Counter()
+    for nodes in getattr(model, "_nodes_by_depth", {}).values():
+        calls.update(node.operation.name for node in nodes)
     total = 0
     for layer in model.layers:
         if isinstance(layer, Model):

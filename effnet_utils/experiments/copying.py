@@ -18,8 +18,8 @@ from effnet_utils import __version__
 PACKAGE = Path(__file__).parents[1]
 # In an order in which each needs only those before it.
 MODULES = (
-    "_flat", "files", "datasets", "evaluation", "blocks", "scaling", "pretrained", "model", "parity", "deploy", "transfer",
-    "inspection",
+    "_flat", "files", "datasets", "evaluation", "blocks", "scaling", "pretrained", "model", "parity", "deploy",
+    "transfer", "inspection",
 )  # fmt: skip
 
 # What names mean in a module. By name: source of a definition; which of our modules it is imported from; for an import

@@ -47,7 +47,9 @@ def accelerate(network):
     tensorflow = keras.backend.backend() == "tensorflow"
     if not tensorflow or network.compute_dtype != "float32" or tf.config.list_logical_devices("GPU"):
         return network
-    calls = Counter(node.operation.name for node in getattr(network, "_nodes", ()))
+    calls = Counter()
+    for nodes in getattr(network, "_nodes_by_depth", {}).values():
+        calls.update(node.operation.name for node in nodes)
     return keras.models.clone_model(
         network, clone_function=lambda layer: layer if calls[layer.name] > 1 else _faster(layer)
     )
