@@ -178,6 +178,20 @@ def test_right_or_refused(name, kind, models, expected, tmp_path):
         assert found == wanted
 
 
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(3)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+@pytest.mark.parametrize("model", [Subclassed(), keras.Sequential([layers.Dense(3)])], ids=["subclassed", "unbuilt"])
+def test_models_that_do_not_say_their_outputs_predict(model):
+    assert evaluation.predict_in_batches(model, np.ones((4, 2), "float32")).shape == (4, 3)
+
+
 # --- What a model outputs -----------------------------------------------------------------------------------------
 
 
