@@ -14,6 +14,7 @@ from PIL import Image
 
 from effnet_utils import plots, widgets
 from effnet_utils.blocks import mbconv_block
+from effnet_utils.model import each_block
 
 LONGEST = 5  # seconds; what moves for longer needs a button to stop it (WCAG 2.2.2)
 DPI = 200
@@ -286,12 +287,12 @@ def block_rates(blocks, drop_rate):
         blocks: sequence of BlockArgs, one for each stage.
         drop_rate: at the end of the network; block i of n has ``drop_rate * i / n``.
     """
-    skips = {}
-    for stage, row in enumerate(blocks, 1):
-        for repeat in range(row.num_repeat):
-            first = row.strides == 1 and row.input_filters == row.output_filters
-            skips[f"{stage}{chr(ord('a') + repeat)}"] = first or repeat > 0
-    return {name: drop_rate * i / len(skips) * skip for i, (name, skip) in enumerate(skips.items())}
+    unrolled = each_block(blocks)
+    rates = {}
+    for i, (name, args) in enumerate(unrolled.items()):
+        skip = args.strides == 1 and args.input_filters == args.output_filters
+        rates[name] = drop_rate * i / len(unrolled) * skip
+    return rates
 
 
 def stochastic_depth(blocks, drop_rate=0.2, steps=48):

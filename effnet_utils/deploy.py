@@ -7,6 +7,7 @@ import numpy as np
 from keras import layers
 
 from effnet_utils._flat import check_flat
+from effnet_utils.scaling import layer_calls
 
 
 def fold_batch_norm(model):
@@ -76,9 +77,9 @@ def _norms_to_fold(model):
     for operation in model.operations:
         if isinstance(operation, layers.Normalization) and operation.invert:
             raise ValueError(f"{operation.name} has invert=True; expected a Normalization that subtracts the mean")
-    for layer in model.get_config()["layers"]:
-        if len(layer["inbound_nodes"]) > 1:
-            raise ValueError(f"{layer['name']} is called more than once; expected a model without shared layers")
+    for name, calls in layer_calls(model).items():
+        if calls > 1:
+            raise ValueError(f"{name} is called more than once; expected a model without shared layers")
     makers = {}
     uses = Counter(id(tensor) for tensor in model.outputs)
     for operation in model.operations:

@@ -126,6 +126,21 @@ class NetworkConfig:
     classifier_activation: str | None
 
 
+def each_block(stages):
+    """The blocks of all stages, in order: dict {"1a": BlockArgs, "2a": ..., "2b": ...}.
+
+    Args:
+        stages: sequence of BlockArgs, such as ``B0_BLOCKS``. After a stage's first block, its blocks keep resolution
+            and channels.
+    """
+    blocks = {}
+    for number, stage in enumerate(stages, start=1):
+        repeated = replace(stage, input_filters=stage.output_filters, strides=1)
+        for repeat in range(stage.num_repeat):
+            blocks[f"{number}{chr(ord('a') + repeat)}"] = repeated if repeat else stage
+    return blocks
+
+
 def _build(config):
     """The layers that a NetworkConfig describes."""
 
@@ -139,21 +154,17 @@ def _build(config):
     x = _preprocess(inputs, config.preprocessing)
     x = convolution(x, config.stem_filters, 3, config.stem_strides, "stem")
 
-    index = 0
-    total = sum(stage.num_repeat for stage in config.stages)
-    for number, stage in enumerate(config.stages, start=1):
-        for repeat in range(stage.num_repeat):
-            args = stage if repeat == 0 else replace(stage, input_filters=stage.output_filters, strides=1)
-            x = mbconv_block(
-                x,
-                args,
-                activation=config.activation,
-                drop_rate=config.drop_connect_rate * index / total,
-                bn_momentum=config.bn_momentum,
-                bn_epsilon=config.bn_epsilon,
-                name=f"block{number}{chr(ord('a') + repeat)}_",
-            )
-            index += 1
+    blocks = each_block(config.stages)
+    for index, (name, args) in enumerate(blocks.items()):
+        x = mbconv_block(
+            x,
+            args,
+            activation=config.activation,
+            drop_rate=config.drop_connect_rate * index / len(blocks),
+            bn_momentum=config.bn_momentum,
+            bn_epsilon=config.bn_epsilon,
+            name=f"block{name}_",
+        )
 
     x = convolution(x, config.head_filters, 1, 1, "top")
     if config.include_top:

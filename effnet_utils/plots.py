@@ -63,17 +63,28 @@ def show(fig, alt, path=None):
     Raises:
         ValueError: ``alt`` is empty.
     """
-    from IPython.display import Image, display
+    from IPython.display import display
+
+    drawn = image(fig, alt)
+    if path is not None:
+        Path(path).write_bytes(drawn.data)
+    display(drawn)
+
+
+def image(fig, alt):
+    """A figure as what a notebook displays: ``IPython.display.Image``, a PNG with its alt text.
+
+    Args, Raises: as ``show``.
+    """
+    from IPython.display import Image
 
     if not alt.strip():
         raise ValueError("alt is empty; say in a sentence what the figure shows")
     buffer = io.BytesIO()
     # Twice as many pixels as the figure is wide on the page: sharp on screens that have them.
     fig.savefig(buffer, format="png", dpi=200)
-    if path is not None:
-        Path(path).write_bytes(buffer.getvalue())
     width = round(100 * fig.get_figwidth())
-    display(Image(buffer.getvalue(), format="png", metadata={"alt": alt, "width": width}))
+    return Image(buffer.getvalue(), format="png", metadata={"alt": alt, "width": width})
 
 
 def image_grid(images, columns, titles=None, row_labels=None, title=None):

@@ -93,6 +93,19 @@ def compound_coefficients(phi, alpha=1.2, beta=1.1, gamma=1.15):
     return alpha**phi, beta**phi, gamma**phi
 
 
+def layer_calls(model):
+    """How often a functional model calls each of its layers: Counter {name: calls}; empty for other models.
+
+    A layer's own list of calls has those of other models, too. Copy with: nothing.
+    """
+    from collections import Counter
+
+    calls = Counter()
+    for nodes in getattr(model, "_nodes_by_depth", {}).values():
+        calls.update(node.operation.name for node in nodes)
+    return calls
+
+
 def count_macs(model):
     """Multiply-adds (MACs) of one image through the convolutions and dense layers of a model.
 
@@ -115,10 +128,8 @@ def count_macs(model):
         >>> f"{count_macs(efficientnet('b0')):,}"
         '385,814,752'
 
-    Copy with: nothing.
+    Copy with: layer_calls.
     """
-    from collections import Counter
-
     from keras import Model, layers  # here, so that the rules above need nothing but Python
 
     counted = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.DepthwiseConv2D, layers.Dense)
@@ -128,10 +139,7 @@ def count_macs(model):
         layers.GroupNormalization,
         layers.Normalization,
     )
-    # How often the model calls each layer; a layer's own list of calls has those of other models, too.
-    calls = Counter()
-    for nodes in getattr(model, "_nodes_by_depth", {}).values():
-        calls.update(node.operation.name for node in nodes)
+    calls = layer_calls(model)
     total = 0
     for layer in model.layers:
         if isinstance(layer, Model):

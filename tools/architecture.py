@@ -6,7 +6,7 @@ Writes notebooks/images: b0.svg, b0_tall.svg for narrow screens, and a strip "yo
 01 to 06. On the site's first page the drawing of B0 is a map (tools/architecture_map.py).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from html import escape
 from itertools import groupby
@@ -14,7 +14,7 @@ from itertools import groupby
 import keras
 
 from effnet_utils.blocks import BlockArgs
-from effnet_utils.model import B0_BLOCKS, efficientnet
+from effnet_utils.model import B0_BLOCKS, each_block, efficientnet
 from effnet_utils.plots import COLOR_OF, COLORS
 from effnet_utils.scaling import count_macs
 from tools.notebooks import ROOT
@@ -79,12 +79,9 @@ def parts():
         shapes = piece.input_shape[1:], piece.output_shape[1:]
         return Part(name, group, args, *shapes, piece.count_params(), count_macs(piece))
 
-    blocks = []
-    for number, stage in enumerate(B0_BLOCKS, start=1):
-        for repeat in range(stage.num_repeat):
-            args = stage if repeat == 0 else replace(stage, input_filters=stage.output_filters, strides=1)
-            name = f"{number}{chr(ord('a') + repeat)}"
-            blocks.append(part(name, f"stage {number}", f"block{name}_", args=args))
+    blocks = [
+        part(name, f"stage {name[0]}", f"block{name}_", args=args) for name, args in each_block(B0_BLOCKS).items()
+    ]
     return [
         part("image", "image", "rescaling"),
         part("stem", "stem", "stem_"),

@@ -10,7 +10,7 @@ from html import escape
 
 from effnet_utils import model
 from tools.architecture import drawing, parts
-from tools.notebooks import NOTEBOOKS, ROOT, number_of, read
+from tools.notebooks import NOTEBOOKS, ROOT, number_of, read, title_of
 
 # What is no block: its name, what it does, and what only the line of code has that makes it.
 OTHERS = {
@@ -56,8 +56,7 @@ def shape(numbers):
 def link(number):
     """A link to a notebook, with its title."""
     (path,) = [path for path in NOTEBOOKS if number_of(path) == number]
-    title = read(path).cells[0].source.split("\n", 1)[0].removeprefix("# ")
-    return f'<a href="notebooks/{path.stem}.html">{escape(title)}</a>'
+    return f'<a href="notebooks/{path.stem}.html">{escape(title_of(read(path)))}</a>'
 
 
 def about(part, repository):

@@ -20,6 +20,11 @@ MARK = "nbval-check-output"  # the tag of a cell whose output nbval compares
 COLLAPSED = "hide-input"  # the tag of a cell whose code a reader need not see
 
 
+def title_of(notebook):
+    """A notebook's title, the first line of its first cell."""
+    return notebook.cells[0].source.split("\n", 1)[0].removeprefix("# ")
+
+
 def number_of(path):
     """A notebook's number: "07" of ``07_train_cifar10.ipynb``."""
     return path.name.split("_")[0]

@@ -17,7 +17,7 @@ from effnet_utils import evidence
 from effnet_utils.experiments import records
 from effnet_utils.files import read_published
 from tools import architecture_map, explore, site_pictures, tables
-from tools.notebooks import NOTEBOOKS, ROOT
+from tools.notebooks import NOTEBOOKS, ROOT, read, title_of
 
 SITE = ROOT / "site"
 SOURCE = SITE / "_build" / "source"
@@ -35,9 +35,9 @@ def dotted(path):
 
 def first_cell(path):
     """What a notebook's first cell says: its title, and {row: text} of its table."""
-    text = "".join(json.loads(path.read_text())["cells"][0]["source"])
-    rows = re.findall(r"^\| ([A-Z][^|]*?) \| ([^|]*?) \|$", text, re.MULTILINE)
-    return text.split("\n", 1)[0].removeprefix("# "), dict(rows)
+    notebook = read(path)
+    rows = re.findall(r"^\| ([A-Z][^|]*?) \| ([^|]*?) \|$", notebook.cells[0].source, re.MULTILINE)
+    return title_of(notebook), dict(rows)
 
 
 def notebook_map():

@@ -2,13 +2,13 @@
 
 import base64
 import io
-import json
+from functools import cache
 
 from PIL import Image
 
 from effnet_utils import plots
 from effnet_utils.experiments import records
-from tools.notebooks import NOTEBOOKS
+from tools.notebooks import NOTEBOOKS, read
 
 # Of each notebook the cell whose figure stands for it in the list.
 CELL_OF = {
@@ -51,8 +51,8 @@ def thumbnail(path):
         ValueError: that cell has no figure.
     """
     wanted = CELL_OF[path.stem[:2]]
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    found = [output.get("data", {}) for cell in cells if cell["id"] == wanted for output in cell.get("outputs", ())]
+    cells = read(path).cells
+    found = [output.get("data", {}) for cell in cells if cell.id == wanted for output in cell.get("outputs", ())]
     figures = [data["image/png"] for data in found if "image/png" in data]
     if not figures:
         raise ValueError(f"{path.name} has no figure in a cell {wanted!r}; name one in CELL_OF")
@@ -180,11 +180,17 @@ def listing(values, digits):
 CHARTS = {"accuracy": accuracy_chart, "speed": speed_chart, "latency": latency_chart}
 
 
+@cache
+def chart(name):
+    """(figure, alt text) of a chart, drawn once: its page needs the text, its file the figure."""
+    return CHARTS[name]()
+
+
 def write_charts(folder):
     """Each chart as an SVG with its letters as outlines: sharp on any screen, the same in any browser."""
     folder.mkdir()
-    for name, chart in CHARTS.items():
-        chart()[0].savefig(folder / f"{name}.svg", metadata={"Date": None})
+    for name in CHARTS:
+        chart(name)[0].savefig(folder / f"{name}.svg", metadata={"Date": None})
 
 
 def chart_image(name):
@@ -193,5 +199,5 @@ def chart_image(name):
     Raises:
         KeyError: there is no chart of that name.
     """
-    _, alt = CHARTS[name]()
+    _, alt = chart(name)
     return f"![{alt}](charts/{name}.svg)"

@@ -6,10 +6,10 @@ would fuse the chains but is slow on convolutions there. Only the training step 
 every other device use the network itself.
 """
 
-from collections import Counter
-
 import keras
 import numpy as np
+
+from effnet_utils.scaling import layer_calls
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -47,9 +47,7 @@ def accelerate(network):
     tensorflow = keras.backend.backend() == "tensorflow"
     if not tensorflow or network.compute_dtype != "float32" or tf.config.list_logical_devices("GPU"):
         return network
-    calls = Counter()
-    for nodes in getattr(network, "_nodes_by_depth", {}).values():
-        calls.update(node.operation.name for node in nodes)
+    calls = layer_calls(network)
     return keras.models.clone_model(
         network, clone_function=lambda layer: layer if calls[layer.name] > 1 else _faster(layer)
     )

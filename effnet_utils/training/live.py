@@ -1,6 +1,5 @@
 """How far a training is, in a notebook while it runs."""
 
-import io
 import time
 
 import keras
@@ -54,14 +53,9 @@ class LiveProgress(keras.callbacks.Callback):
             self.curves.update(_html(""))
 
     def _draw(self):
-        from IPython.display import Image
-
         done = self.logger.per_epoch[-1]["epoch"]
         fig = plots.curves(self.logger.per_epoch, f"After {done} of {self.params['epochs']} epochs")
-        buffer = io.BytesIO()
-        fig.savefig(buffer, format="png", dpi=100)
-        alt = f"Training loss and accuracy after {done} epochs."
-        self.curves.update(Image(buffer.getvalue(), format="png", metadata={"alt": alt}))
+        self.curves.update(plots.image(fig, f"Training loss and accuracy after {done} epochs."))
 
 
 def _in_a_notebook():

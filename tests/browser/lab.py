@@ -114,16 +114,26 @@ def bare_copy(path, folder):
     return copy
 
 
-def run_all(page, address, name):
-    """Open a notebook and run it as a reader does; returns it with its outputs."""
+def open_notebook(page, address, name):
+    """Open a notebook and wait until it can be run."""
     page.goto(f"{address}/lab/tree/{name}?token={TOKEN}&reset", wait_until="domcontentloaded")
     page.locator(".jp-NotebookPanel:visible").wait_for(timeout=1000 * START)
     page.evaluate(READY)
+
+
+def run_cells(page, seconds):
+    """Run all cells of the open notebook and wait for the end."""
+    page.evaluate(RUN_ALL)
+    page.wait_for_function("window.ended", timeout=1000 * seconds)
+
+
+def run_all(page, address, name):
+    """Open a notebook and run it as a reader does; returns it with its outputs."""
+    open_notebook(page, address, name)
     mode = page.evaluate("window.jupyterapp.shell.currentWidget.content.notebookConfig.windowingMode")
     assert mode == "none", f"JupyterLab shows cells by {mode}: it refuses settings with a name that it does not know"
     page.evaluate(WATCH)
-    page.evaluate(RUN_ALL)
-    page.wait_for_function("window.ended", timeout=1000 * RUN)
+    run_cells(page, RUN)
     return nbformat.from_dict(page.evaluate("window.jupyterapp.shell.currentWidget.content.model.toJSON()"))
 
 

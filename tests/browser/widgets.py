@@ -14,7 +14,7 @@ import pytest
 
 from effnet_utils import B0_BLOCKS, BlockArgs, compound_coefficients, count_macs, efficientnet, inspection, widgets
 from effnet_utils.blocks import mbconv_block, swish
-from tests.browser.lab import READY, RUN_ALL, TOKEN, lab  # noqa: F401
+from tests.browser.lab import lab, open_notebook, run_cells  # noqa: F401
 from tests.browser.looking import pictures
 from tests.browser.site_pages import AXE, OVERFLOWING, SETTLE, from_outside
 from tests.test_animations import STORED as ANIMATIONS
@@ -400,31 +400,38 @@ def test_receptive_field(page):
 SHOW = 'from effnet_utils import plots, widgets\nwidgets.show("swish", plots.figure()[0], "A frame.", beta=1, x=-2)'
 
 
-def test_jupyterlab_shows_the_image_until_the_cell_runs(lab, browser):  # noqa: F811
+def open_cell(browser, lab, cell):  # noqa: F811
+    """A page with JupyterLab in which a notebook of one cell is open."""
     address, folder = lab
-    cell = nbformat.v4.new_code_cell(SHOW, execution_count=1)
-    outputs = next(cell.outputs for path in NOTEBOOKS for cell in code_cells(read(path)) if '"swish"' in cell.source)
-    cell.outputs = [output for output in outputs if "data" in output]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / "figure.ipynb")
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(f"{address}/lab/tree/figure.ipynb?token={TOKEN}&reset", wait_until="domcontentloaded")
-    page.locator(".jp-NotebookPanel:visible").wait_for(timeout=60_000)
-    page.evaluate(READY)
+    open_notebook(page, address, "figure.ipynb")
+    return page
+
+
+def close(page):
+    page.evaluate("() => window.jupyterapp.serviceManager.sessions.shutdownAll()")
+    page.close()
+
+
+def test_jupyterlab_shows_the_image_until_the_cell_runs(lab, browser):  # noqa: F811
+    cell = nbformat.v4.new_code_cell(SHOW, execution_count=1)
+    outputs = next(cell.outputs for path in NOTEBOOKS for cell in code_cells(read(path)) if '"swish"' in cell.source)
+    cell.outputs = [output for output in outputs if "data" in output]
+    page = open_cell(browser, lab, cell)
     image = page.locator(".jp-OutputArea-output img")
     assert image.is_visible() and page.locator("#beta").count() == 0
     assert pictures(page, ".jp-OutputArea-output img")[0]["width"]
 
-    page.evaluate(RUN_ALL)
-    page.wait_for_function("window.ended", timeout=60_000)
+    run_cells(page, 60)
     page.locator("#beta").wait_for()
     assert not image.is_visible()
     press(page, "#beta", "ArrowDown", 2)
     assert numbers(page, "#beta-value") == [0.8], "the arrow keys move the slider, not JupyterLab's cursor"
     page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
     page.wait_for_function("host => document.querySelector(host).classList.contains('dark')", arg=HOST)
-    page.evaluate("() => window.jupyterapp.serviceManager.sessions.shutdownAll()")
-    page.close()
+    close(page)
 
 
 ANIMATE = 'import numpy as np\nfrom effnet_utils import animations\nframes = np.zeros((4, 60, 80, 3), "uint8")\n'
@@ -432,17 +439,10 @@ ANIMATE += 'frames[0, :30] = 255\nanimations.show(frames, 2, "A black frame.")'
 
 
 def test_jupyterlab_plays_an_animation(lab, browser):  # noqa: F811
-    address, folder = lab
-    cell = nbformat.v4.new_code_cell(ANIMATE, execution_count=1, outputs=ANIMATIONS["depthwise"][1].outputs)
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), folder / "animation.ipynb")
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(f"{address}/lab/tree/animation.ipynb?token={TOKEN}&reset", wait_until="domcontentloaded")
-    page.locator(".jp-NotebookPanel:visible").wait_for(timeout=60_000)
-    page.evaluate(READY)
+    outputs = ANIMATIONS["depthwise"][1].outputs
+    page = open_cell(browser, lab, nbformat.v4.new_code_cell(ANIMATE, execution_count=1, outputs=outputs))
     assert page.locator(".jp-OutputArea-output img").is_visible() and page.locator("#play").count() == 0
-    page.evaluate(RUN_ALL)
-    page.wait_for_function("window.ended", timeout=60_000)
+    run_cells(page, 60)
     playing = "host => document.querySelector(host)?.shadowRoot.getElementById('picture').src.includes('play=1')"
     page.wait_for_function(playing, arg=HOST)
     press(page, "#end", "Enter")
@@ -450,5 +450,4 @@ def test_jupyterlab_plays_an_animation(lab, browser):  # noqa: F811
     press(page, "#play", "Enter")
     assert "play=2" in page.locator("#picture").get_attribute("src") and still.startswith("data:image/png")
     assert page.locator("#picture").evaluate("image => image.decode().then(() => image.naturalWidth)") == 80
-    page.evaluate("() => window.jupyterapp.serviceManager.sessions.shutdownAll()")
-    page.close()
+    close(page)

@@ -142,22 +142,31 @@ def test_it_runs_all_retries_what_failed_and_then_runs_only_what_is_missing(grid
     assert (out / "tries-0.1-1").read_text() == "x"
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "killpg"), reason="Windows has no process groups")
-def test_ctrl_c_ends_the_runs_too_and_the_same_command_continues(grid, tmp_path, capsys):
+def begin(grid, tmp_path):
+    """(process, command's arguments, folder of the runs) of a sweep whose two runs have begun, and would last."""
     path, out = grid(grid={"rate": [0.5]}, seeds=[0, 1]), tmp_path / "out"
     command = ["sweep", str(path), "--output-dir", str(out), "--workers", "2"]
     sweep = subprocess.Popen([sys.executable, "-m", "effnet_utils", *command], start_new_session=True)
     until = time.monotonic() + 300
     while len(list(out.glob("tries-*"))) < 2 and time.monotonic() < until:
         time.sleep(0.1)
-    os.killpg(sweep.pid, signal.SIGINT)
-    assert sweep.wait(timeout=60) == 130
-    assert {log.read_text().splitlines()[-1] for log in out.glob("*/log.txt")} == {"interrupted"}
+    return sweep, command, out
 
+
+def assert_it_continues(command, out, capsys):
     assert main(command) == 0
     assert "2 runs, 0 of them done before" in capsys.readouterr().out
     assert len(list(out.glob("*/record.json"))) == 2 and (out / "tries-0.5-0").read_text() == "xx"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="Windows has no process groups")
+def test_ctrl_c_ends_the_runs_too_and_the_same_command_continues(grid, tmp_path, capsys):
+    sweep, command, out = begin(grid, tmp_path)
+    os.killpg(sweep.pid, signal.SIGINT)
+    assert sweep.wait(timeout=60) == 130
+    assert {log.read_text().splitlines()[-1] for log in out.glob("*/log.txt")} == {"interrupted"}
+    assert_it_continues(command, out, capsys)
 
 
 def processes_of(folder):
@@ -176,12 +185,7 @@ def processes_of(folder):
 def test_a_killed_sweep_leaves_no_run_behind_and_the_same_command_continues(how, grid, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # the kernels' command lines name a file in there
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
-    path, out = grid(grid={"rate": [0.5]}, seeds=[0, 1]), tmp_path / "out"
-    command = ["sweep", str(path), "--output-dir", str(out), "--workers", "2"]
-    sweep = subprocess.Popen([sys.executable, "-m", "effnet_utils", *command], start_new_session=True)
-    until = time.monotonic() + 300
-    while len(list(out.glob("tries-*"))) < 2 and time.monotonic() < until:
-        time.sleep(0.1)
+    sweep, command, out = begin(grid, tmp_path)
     assert len(processes_of(tmp_path)) >= 3, "the sweep and two kernels"
     sweep.send_signal(how)
     sweep.wait(timeout=60)
@@ -189,10 +193,7 @@ def test_a_killed_sweep_leaves_no_run_behind_and_the_same_command_continues(how,
     while processes_of(tmp_path) and time.monotonic() < until:
         time.sleep(0.1)
     assert processes_of(tmp_path) == []
-
-    assert main(command) == 0
-    assert "2 runs, 0 of them done before" in capsys.readouterr().out
-    assert len(list(out.glob("*/record.json"))) == 2 and (out / "tries-0.5-0").read_text() == "xx"
+    assert_it_continues(command, out, capsys)
 
 
 @pytest.mark.slow
