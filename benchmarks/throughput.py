@@ -23,12 +23,17 @@ On the GPU, bfloat16 and stride layout "cifar": ours on JAX and on PyTorch (torc
 under torch.compile in its default mode with channels last, autocast and fused AdamW, its uint8 images in the GPU's
 memory, gathered and normalised inside the timed loop, not augmented.
 
-Writes records/benchmarks/throughput_cpu.json or throughput_gpu.json. --tiny runs --on gpu on a CPU, too.
+Times are those of the steps. What ``fit`` and ``predict`` wait after the last one stands apart in the record
+("seconds_after_last_step"): tf.data's autotuning delays the end of stock ``fit`` by nothing to several seconds.
+
+Writes records/benchmarks/throughput_cpu_amd.json, throughput_cpu_intel.json (after the processor's maker) or
+throughput_gpu.json. --tiny runs --on gpu on a CPU, too.
 """
 
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import ExitStack, suppress
@@ -97,10 +102,12 @@ class Worker:
             raise RuntimeError(f"{self.name} stopped with exit code {self.process.wait()}; its output is above")
         return json.loads(line)
 
-    def images_per_second(self, task):
+    def run(self, task):
+        """(images per second in the steps of one run, seconds that its call went on after the last step)."""
         with suppress(BrokenPipeError):  # it stopped; reading says so
             self.process.stdin.write(json.dumps({"task": task}).encode() + b"\n")
-        return self.options["steps"] * self.options["batch_size"] / self.read()["seconds"]
+        answer = self.read()
+        return self.options["steps"] * self.options["batch_size"] / answer["seconds"], answer["waited"]
 
     def stop(self):
         self.process.kill()
@@ -144,16 +151,30 @@ def ratios(rates, pairs):
     return {f"{a} / {b}": spread(np.divide(rates[a], rates[b])) for a, b in pairs}
 
 
+def spreads(values):
+    """The spread of each list in a dict."""
+    return {name: spread(found) for name, found in values.items()}
+
+
+def record_name(on, device):
+    """Such as "throughput_cpu_amd" for the device "CPU: AMD EPYC": each maker's processors have a record."""
+    maker = re.match(r"CPU: ([A-Za-z]+)", device)
+    return f"throughput_{on}_{maker[1].lower()}" if on == "cpu" and maker else f"throughput_{on}"
+
+
 def run_rounds(workers, rounds):
-    """{task: {name: [images per second in each round]}}."""
+    """Images per second and seconds after the last step, each {task: {name: [value in each round]}}."""
     rates = {task: {name: [] for name in workers} for task in TASKS}
+    waits = {task: {name: [] for name in workers} for task in TASKS}
     for number in range(rounds):
         for task in TASKS:
             for name in in_turn(workers, number):
-                rates[task][name].append(workers[name].images_per_second(task))
+                rate, waited = workers[name].run(task)
+                rates[task][name].append(rate)
+                waits[task][name].append(waited)
             text = ", ".join(f"{name} {values[-1]:.0f}" for name, values in rates[task].items())
             print(f"round {number + 1}, {task}, images/s: {text}", flush=True)
-    return rates
+    return rates, waits
 
 
 def measure(on, rounds, tiny):
@@ -170,7 +191,7 @@ def measure(on, rounds, tiny):
             facts[name] = workers[name].read()
             print(f"{name}: ready, compiled in {facts[name]['compile_seconds']} s", flush=True)
         check_equal(facts)
-        rates = run_rounds(workers, rounds)
+        rates, waits = run_rounds(workers, rounds)
     implementations = {}
     for name, own in options.items():
         implementations[name] = {"steps": own["steps"], "precision": own["precision"], **facts[name]}
@@ -182,7 +203,8 @@ def measure(on, rounds, tiny):
         "batch_size": own["batch_size"],
         "rounds": rounds,
         "implementations": implementations,
-        "images_per_second": {task: {name: spread(values) for name, values in rates[task].items()} for task in TASKS},
+        "images_per_second": {task: spreads(rates[task]) for task in TASKS},
+        "seconds_after_last_step": {task: spreads(waits[task]) for task in TASKS},
         "ratio": {task: ratios(rates[task], PAIRS[on]) for task in TASKS},
         "environment": records.environment(),
     }
@@ -196,7 +218,7 @@ def main(arguments=None):
     if given.rounds < 1:
         parser.error(f"--rounds is {given.rounds}; expected at least 1")
     record = measure(given.on, 2 if given.tiny else given.rounds, given.tiny)
-    write_benchmark(given, f"throughput_{given.on}", record)
+    write_benchmark(given, record_name(given.on, record["environment"]["device"]), record)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,26 @@ def test_one_implementation_at_a_tiny_size(tmp_path, monkeypatch):
     monkeypatch.setitem(throughput.IMPLEMENTATIONS, "cpu", {"ours": throughput.OURS})
     monkeypatch.setitem(throughput.PAIRS, "cpu", [("ours", "ours")])
     throughput.main(["--tiny", "--output-dir", str(tmp_path)])
-    record = json.loads((tmp_path / "throughput_cpu.json").read_text())
+    (path,) = tmp_path.glob("throughput_cpu*.json")
+    record = json.loads(path.read_text())
     assert record["rounds"] == 2 and record["what"].startswith("tiny, no measurement")
     ours = record["implementations"]["ours"]
     assert ours["trainable"] == 4_020_358 and ours["feature_map_sizes"] == [16, 16, 8, 4, 2, 2, 1, 1]
-    assert all(record["images_per_second"][task]["ours"]["min"] > 0 for task in throughput.TASKS)
+    for task in throughput.TASKS:
+        assert record["images_per_second"][task]["ours"]["min"] > 0
+        assert 0 < record["seconds_after_last_step"][task]["ours"]["max"] < 60
 
 
 def test_ratios_are_formed_within_the_rounds():
     found = throughput.ratios({"a": [10, 30, 80], "b": [10, 20, 20]}, [("a", "b")])
     assert found["a / b"]["min"] == 1 and found["a / b"]["median"] == 1.5 and found["a / b"]["max"] == 4
+
+
+def test_a_record_is_named_after_the_processors_maker():
+    assert throughput.record_name("cpu", "CPU: AMD EPYC") == "throughput_cpu_amd"
+    assert throughput.record_name("cpu", "CPU: Intel(R) Xeon(R) Processor") == "throughput_cpu_intel"
+    assert throughput.record_name("cpu", "CPU: ") == "throughput_cpu"
+    assert throughput.record_name("gpu", "NVIDIA H100") == "throughput_gpu"
 
 
 @pytest.mark.parametrize("key", ("trainable", "feature_map_sizes"))
