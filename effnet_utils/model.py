@@ -3,6 +3,7 @@
 Source: Tan and Le 2019 (arXiv:1905.11946), table 1 and equation 3; Lite: the authors' EfficientNet-Lite release.
 """
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,6 +43,7 @@ def efficientnet(
     variant="b0", *, input_shape=None, classes=1000, include_top=True, weights=None, pooling=None,
     classifier_activation="softmax", preprocessing="auto", layout="imagenet", activation="auto", se_ratio="auto",
     dropout_rate=None, drop_connect_rate=0.2, bn_momentum=0.99, bn_epsilon=1e-3, blocks=None, width=None, depth=None,
+    name=None,
 ):  # fmt: skip
     """Build an EfficientNet as a flat functional ``keras.Model`` of stock layers.
 
@@ -70,6 +72,7 @@ def efficientnet(
         bn_momentum, bn_epsilon: of every BatchNormalization.
         blocks: sequence of BlockArgs in place of B0_BLOCKS.
         width, depth: floats in place of the variant's coefficients.
+        name: of the model; None takes "efficientnetb0" and so on. Two networks inside one model need two names.
 
     Returns:
         ``keras.Model``; output (batch, classes), float32 also under mixed precision, or the feature maps
@@ -89,7 +92,13 @@ def efficientnet(
     """
     given = SimpleNamespace(**locals())
     _check_arguments(given)
-    model = _build(_resolve(given))
+    config = _resolve(given)
+    try:
+        model = _build(config)
+    except RecursionError as error:
+        count = len(each_block(config.stages))
+        remedy = "take a smaller depth, or raise Python's limit with sys.setrecursionlimit"
+        raise ValueError(f"{count} blocks one after the other are too many for Keras; {remedy}") from error
     if weights == "imagenet":
         from effnet_utils.pretrained import load_imagenet  # here: a network without weights needs nothing but Keras
 
@@ -132,9 +141,14 @@ def each_block(stages):
     Args:
         stages: sequence of BlockArgs, such as ``B0_BLOCKS``. After a stage's first block, its blocks keep resolution
             and channels.
+
+    Raises:
+        ValueError: a stage has more blocks than there are letters.
     """
     blocks = {}
     for number, stage in enumerate(stages, start=1):
+        if stage.num_repeat > 26:
+            raise ValueError(f"stage {number} has {stage.num_repeat} blocks; at most 26, which are named a to z")
         repeated = replace(stage, input_filters=stage.output_filters, strides=1)
         for repeat in range(stage.num_repeat):
             blocks[f"{number}{chr(ord('a') + repeat)}"] = repeated if repeat else stage
@@ -178,7 +192,10 @@ def _build(config):
 
 def _preprocess(x, preprocessing):
     if preprocessing == "imagenet":
-        return layers.Normalization(mean=IMAGENET_MEAN, variance=IMAGENET_VARIANCE, name="normalization")(x)
+        # Not a Normalization: in an ONNX file its mean and variance become inputs that a caller would have to pass.
+        scale = [1 / math.sqrt(variance) for variance in IMAGENET_VARIANCE]
+        offset = [-mean * factor for mean, factor in zip(IMAGENET_MEAN, scale, strict=True)]
+        return layers.Rescaling(scale, offset, name="normalization")(x)
     if preprocessing == "lite":
         return layers.Rescaling(1 / 128, -127 / 128, name="rescaling")(x)
     return layers.Rescaling(1 / 255, 0.0, name="rescaling")(x)
@@ -220,7 +237,7 @@ def _resolve(given):
     input_shape = given.input_shape
     if input_shape is None:
         input_shape = (resolution, resolution, 3) if given.layout == "imagenet" else (32, 32, 3)
-    _check_input_shape(input_shape, preprocessing)
+    _check_input_shape(input_shape, preprocessing, given.weights)
 
     # Lite keeps B0's stem and head.
     stem_filters = 32 if lite else round_filters(32, width)
@@ -236,7 +253,7 @@ def _resolve(given):
         stages = [replace(stage, se_ratio=0.0) for stage in stages]
 
     return NetworkConfig(
-        name=f"efficientnet{given.variant}",
+        name=f"efficientnet{given.variant}" if given.name is None else given.name,
         input_shape=input_shape,
         preprocessing=preprocessing,
         activation=activation,
@@ -290,6 +307,9 @@ def _check_arguments(given):
         _one_of("layout", given.layout, LAYOUTS)
     elif any(strides not in (1, 2) for strides in given.layout):
         raise ValueError(f"layout is {given.layout!r}; allowed strides, of the stem and of each stage: 1, 2")
+    if any(stage.strides not in (1, 2) for stage in given.blocks or ()):
+        found = [stage.strides for stage in given.blocks]
+        raise ValueError(f"the strides of blocks are {found}; allowed in each: 1, 2")
     _one_of("preprocessing", given.preprocessing, ("auto", "rescale", "imagenet", "lite"))
     _one_of("pooling", given.pooling, (None, "avg", "max"))
     if given.include_top and given.pooling:
@@ -334,14 +354,20 @@ def _check_imagenet(given):
         _one_of(name, getattr(given, name), values, ", and weights='imagenet' was trained with another value")
 
 
-def _check_input_shape(shape, preprocessing):
+def _check_input_shape(shape, preprocessing, weights):
     expected = "expected (height, width, channels)"
-    if len(shape) != 3 or not shape[2] or any(size is not None and size < 1 for size in shape):
+    is_shape = isinstance(shape, (tuple, list)) and len(shape) == 3
+    if not is_shape or not shape[2] or any(size is not None and size < 1 for size in shape):
         raise ValueError(f"input_shape is {shape}; {expected}, such as (224, 224, 3)")
-    height, _, channels = shape
-    if height in (1, 3, 4) and channels not in (1, 3, 4):
+    height, width, channels = shape
+    colours = height in (1, 3, 4) and channels not in (1, 3, 4)
+    bands = height is not None and height <= 16 < channels == width
+    if colours or bands:
         remedy = "move the channels to the end, for arrays with np.moveaxis(images, 1, -1)"
         raise ValueError(f"input_shape is {shape}, which looks like (channels, height, width); {expected}: {remedy}")
+    if weights == "imagenet" and channels != 3:
+        remedy = "repeat a grey channel three times: np.repeat(images, 3, axis=-1)"
+        raise ValueError(f"weights='imagenet' is for 3 colour channels, input_shape is {shape}; {remedy}")
     if preprocessing == "imagenet" and channels != 3:
         found = f"input_shape has {channels}"
         raise ValueError(f"preprocessing='imagenet' is for 3 colour channels, {found}; use 'rescale' or 'lite'")

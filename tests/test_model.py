@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -53,6 +54,16 @@ def test_lite_keeps_stem_head_and_the_repeats_of_its_first_and_last_stage():
 def test_other_numbers_of_channels(channels):
     model = tiny(input_shape=(32, 32, channels), classes=5)
     assert outputs(model, pixels(2, 32, 32, channels)).shape == (2, 5)
+
+
+def test_two_networks_in_one_model_have_two_names(tmp_path):
+    images = pixels(2, 32, 32, 3)
+    x = keras.Input((32, 32, 3))
+    left, right = (tiny(name=name, include_top=False, pooling="avg") for name in ("left", "right"))
+    both = keras.Model(x, keras.layers.Concatenate()([left(x), right(x)]))
+    both.save(tmp_path / "both.keras")
+    again = keras.models.load_model(tmp_path / "both.keras")
+    np.testing.assert_array_equal(outputs(again, images), outputs(both, images))
 
 
 def test_models_without_a_top():
@@ -178,8 +189,14 @@ def test_public_names():
         ({"classes": 1}, "softmax over one class is always 1"),
         ({"classes": 0, "classifier_activation": None}, "classes=0; expected at least 1"),
         ({"input_shape": (3, 224, 224)}, r"looks like \(channels, height, width\).*moveaxis"),
+        ({"input_shape": (6, 224, 224)}, r"looks like \(channels, height, width\)"),
+        ({"input_shape": 224}, r"input_shape is 224; expected \(height, width, channels\)"),
         ({"input_shape": (224, 224)}, r"expected \(height, width, channels\)"),
         ({"input_shape": (32, 32, 1), "preprocessing": "imagenet"}, "3 colour channels"),
+        ({"input_shape": (64, 64, 1), "weights": "imagenet"}, r"3 colour channels.*np\.repeat"),
+        ({"blocks": [replace(TINY[0], strides=4)]}, r"strides of blocks are \[4\]; allowed in each: 1, 2"),
+        ({"blocks": [replace(TINY[0], num_repeat=30)]}, "stage 1 has 30 blocks; at most 26, which are named a to z"),
+        ({"depth": 6}, "96 blocks one after the other are too many for Keras; take a smaller depth"),
         ({"weights": "no/such/file.weights.h5"}, "no such file"),
     ],
 )

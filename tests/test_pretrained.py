@@ -116,7 +116,7 @@ def test_the_extra_holds_these_packages():
 
 
 def test_weights_of_three_colours_do_not_fit_one():
-    message = r"stem_conv/kernel has shape \(3, 3, 3, 32\), the model \(3, 3, 1, 32\)"
+    message = r"3 colour channels, input_shape is \(224, 224, 1\); repeat a grey channel three times"
     with pytest.raises(ValueError, match=message):
         efficientnet("lite0", weights="imagenet", input_shape=(224, 224, 1))
 

@@ -115,7 +115,7 @@ def points(pattern):
 
 def speed_chart():
     """Images per second of training, of each implementation."""
-    record = records.read_record("benchmarks/throughput_cpu")
+    record = records.read_record("benchmarks/throughput_cpu_amd")
     rates = record["images_per_second"]["train"]
     medians = {name: row["median"] for name, row in rates.items()}
     fastest = max((name for name in medians if is_theirs(name)), key=medians.get)

@@ -113,9 +113,15 @@ def make_trainer(network, images, recipe, learning_rate, steps, optimizer=None):
         OnDeviceTrainer.
 
     Raises:
-        ValueError: the network has several outputs, or no layer "predictions" that the recipe would start at zero.
+        ValueError: the network has several outputs, or weights in half precision, or no layer "predictions" that the
+            recipe would start at zero.
     """
     check_one_output(network)
+    if any(weight.dtype in ("float16", "bfloat16") for weight in network.weights):
+        raise ValueError(
+            f"{network.name} has weights in half precision; expected float32. For half precision in the computation "
+            "alone call keras.config.set_dtype_policy('mixed_float16') before the network is built"
+        )
     if recipe.zero_classifier and "predictions" not in [layer.name for layer in network.layers]:
         raise ValueError(
             f"{network.name} has no layer 'predictions'; name the classifier so, or set zero_classifier=False"

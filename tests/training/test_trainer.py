@@ -67,6 +67,16 @@ def test_the_recipe_can_leave_the_weights_alone():
         np.testing.assert_array_equal(old, new)
 
 
+def test_weights_in_half_precision_are_refused():
+    keras.config.set_dtype_policy("float16")
+    try:
+        network = tiny()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    with pytest.raises(ValueError, match=r"half precision; expected float32.*mixed_float16"):
+        make_trainer(network, IMAGES[:8], Recipe(), 1e-3, 100)
+
+
 def test_norms_and_biases_are_not_decayed():
     trainer = make_trainer(tiny(), IMAGES[:8], Recipe(), 1e-3, 100)
     trainer.optimizer.build(trainer.trainable_variables)
