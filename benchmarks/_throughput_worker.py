@@ -33,7 +33,7 @@ class StepClock(keras.callbacks.Callback):
     """When the first step began and the last one had ended, on the device, too.
 
     Not the whole call: after the last step, ``fit`` and ``predict`` wait for the thread that autotunes tf.data's
-    pipelines. It sleeps 10 ms, then 20, 40, 80, ..., so that a run of 0.7 seconds takes 1.27, and one of 2.6 takes 5.11.
+    pipelines. It sleeps 10 ms, then 20, 40, 80, ..., so that a run of 0.7 seconds may take 1.27, and one of 2.6, 5.11.
 
     Args:
         weights: those that training changes.

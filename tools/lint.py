@@ -15,7 +15,7 @@ import nbformat
 from markdown_it import MarkdownIt
 
 from tools import links as link_check
-from tools import reading
+from tools import numbers, reading
 from tools.notebooks import (
     COLLAPSED,
     LONG,
@@ -264,6 +264,7 @@ CHECKS = {
     badges: [ROOT / "README.md", *NOTEBOOKS],
     pictures: PAGES + NOTEBOOKS,
     links: PAGES + NOTEBOOKS,
+    numbers.unproved: [ROOT / "README.md", ROOT / "data" / "README.md", *SITE_PAGES, *NOTEBOOKS],
 }
 LESSONS = [path for path in NOTEBOOKS if number_of(path) in reading.BUDGET]
 SPELT = PAGES + SITE_PAGES + NOTEBOOKS + CODE

@@ -169,26 +169,23 @@ def speed():
             row += [spread(amd["images_per_second"][task][name], ".0f"), times(amd, task, name)]
         row.insert(3, times(intel, "train", name))
         rows.append([*row, f"{facts['compile_seconds']['train']:.0f} s"])
-    waits = amd["seconds_after_last_step"]["train"]
     what = (
         f"{amd['what'][0].upper()}{amd['what'][1:]}; median (quartiles). {device(amd['environment'])}: "
         f"{linked('benchmarks/throughput_cpu_amd')}; {device(intel['environment'])}: "
         f"{linked('benchmarks/throughput_cpu_intel')}; `make bench BENCH=throughput`"
     )
-    waited = (
-        f"After the last step of an epoch, `fit` on arrays went on for {waits['ours, arrays']['min']:.2f} to "
-        f"{waits['ours, arrays']['max']:.2f} seconds, ours for {waits['ours']['min']:.2f} to {waits['ours']['max']:.2f}: "
-        "tf.data's autotuning ends late. The rates are those of the steps, without this. On Intel, whole calls were "
-        "timed, so what uses tf.data is not measured there."
+    timed = (
+        "Times are those of the steps. Whole calls of `fit` and `predict` on arrays may end seconds later, when "
+        "tf.data's autotuning does. On Intel, whole calls were timed, so those that use tf.data are not measured there."
     )
-    return f"{what}.\n\n{table(titles, rows)}\n\n{waited}"
+    return f"{what}.\n\n{table(titles, rows)}\n\n{timed}"
 
 
 def times(record, task, name):
     """The spread of ours / name in a record of throughput; "" for ours itself."""
     if name == "ours":
         return ""
-    # Records without this key timed whole calls of ``fit``, in which autotuning's delay is longer than what is measured.
+    # Records without this key timed whole calls of ``fit``, which tf.data may delay by more than they take.
     if "seconds_after_last_step" not in record and name in ("ours, arrays", "keras.applications"):
         return "not measured"
     return spread(record["ratio"][task][f"ours / {name}"], ".2f")
