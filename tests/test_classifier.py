@@ -9,6 +9,8 @@ import pytest
 from effnet_utils import efficientnet
 from effnet_utils.classifier import load_classifier, save_classifier
 
+pytestmark = pytest.mark.slow  # files are written and read
+
 NAMES = ["Äpfel", "birnen", "クリ"]
 
 

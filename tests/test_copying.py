@@ -15,6 +15,8 @@ from effnet_utils import efficientnet
 from effnet_utils.experiments import copying
 from effnet_utils.experiments.copying import copy_source
 
+pytestmark = pytest.mark.slow  # each test runs what was copied in a process of its own
+
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
@@ -69,7 +71,6 @@ def build_all(build):
     return networks
 
 
-@pytest.mark.slow
 def test_the_copied_efficientnet_builds_the_same_networks(tmp_path):
     (tmp_path / "net.py").write_text(copy_source("efficientnet"))
     script = f"""

@@ -9,6 +9,8 @@ from effnet_utils import B0_BLOCKS, efficientnet, endpoints, parity
 from effnet_utils.deploy import fold_batch_norm
 from tests.tiny import tiny
 
+pytestmark = pytest.mark.slow  # networks are folded and exported
+
 
 def trained(variant, **arguments):
     """A network whose BatchNormalizations have statistics as after training: none of them 0 or 1."""
@@ -35,7 +37,6 @@ def test_a_small_folded_network_gives_the_same(preprocessing):
     check(trained("b0", blocks=stages, layout=(2, 1, 2), preprocessing=preprocessing, bn_epsilon=1e-2))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["b0", "lite0"])
 @pytest.mark.parametrize("preprocessing", ["rescale", "imagenet", "lite"])
 def test_the_folded_network_gives_the_same(variant, preprocessing):
@@ -132,7 +133,6 @@ def test_the_endpoints_of_a_folded_network_have_the_same_feature_maps():
         np.testing.assert_allclose(after[key], before[key], atol=1e-4 * np.abs(before[key]).max())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fold", [False, True])
 def test_an_exported_network_has_one_input(tmp_path, fold):
     """In an ONNX file the mean and the variance of a Normalization would be two more."""

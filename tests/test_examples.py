@@ -9,6 +9,8 @@ import pytest
 import effnet_utils
 from tools.site_pages import MODULES, dotted
 
+pytestmark = pytest.mark.slow  # every example of every docstring
+
 # One needs the downloaded images, the other executes a notebook.
 WITHOUT_EXAMPLE = {"load_cifar10", "run_notebook"}
 WITH_EXAMPLES = [path for path in MODULES if ">>> " in path.read_text(encoding="utf-8")]

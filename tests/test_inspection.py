@@ -14,6 +14,8 @@ from effnet_utils.evaluation import predict_in_batches, predict_proba
 from effnet_utils.files import photographs
 from tests.tiny import tiny
 
+pytestmark = pytest.mark.slow  # the network itself is tested in seconds by test_model.py and test_parity.py
+
 
 def test_the_gradient_of_a_polynomial():
     x = np.array([-1.0, 0.5, 2.0], np.float32)
@@ -55,7 +57,6 @@ def ranks(values):
     return values.ravel().argsort().argsort()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("part", ["predictions", "block6", ""], ids=["the classifier", "stage 6", "all layers"])
 def test_random_weights_give_an_unrelated_map(lite, half_and_half, part):
     """The sanity check of Adebayo et al. 2018: a heat map that survives it shows the image, not the network."""

@@ -196,7 +196,11 @@ def test_public_names():
         ({"input_shape": (64, 64, 1), "weights": "imagenet"}, r"3 colour channels.*np\.repeat"),
         ({"blocks": [replace(TINY[0], strides=4)]}, r"strides of blocks are \[4\]; allowed in each: 1, 2"),
         ({"blocks": [replace(TINY[0], num_repeat=30)]}, "stage 1 has 30 blocks; at most 26, which are named a to z"),
-        ({"depth": 6}, "96 blocks one after the other are too many for Keras; take a smaller depth"),
+        pytest.param(
+            {"depth": 6},
+            "96 blocks one after the other are too many for Keras; take a smaller depth",
+            marks=pytest.mark.slow,
+        ),
         ({"weights": "no/such/file.weights.h5"}, "no such file"),
     ],
 )

@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 from effnet_utils import efficientnet, parity, pretrained
 from effnet_utils.files import photographs
 
+pytestmark = pytest.mark.slow  # files of weights are written and read
+
 ROOT = Path(__file__).resolve().parents[1]
 LITE0 = pretrained._package_folder(pretrained.LITE0_PACKAGE, "") / pretrained.LITE0_FILE
 # The right classes for each photograph, where ImageNet has any. For the cat all five kinds of house cats: tabby, tiger
@@ -174,7 +176,6 @@ def cached(monkeypatch):
     return use
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("include_top", [True, False])
 def test_keras_files_give_what_keras_applications_gives(include_top, tmp_path, cached):
     """Same file, two loaders, two ways of normalising: the same outputs up to the first layer's rounding."""
@@ -196,7 +197,6 @@ def test_keras_files_give_what_keras_applications_gives(include_top, tmp_path, c
     assert difference > 0.03, "a model that normalises in a different way would pass, too"
 
 
-@pytest.mark.slow
 def test_a_keras_file_that_normalises_in_a_different_way_is_refused(tmp_path, cached):
     shape = {"input_shape": (32, 32, 3), "include_top": False}
     keras_file(tmp_path / "b0.h5", keras.applications.EfficientNetB0(weights=None, **shape), np.square(STD))

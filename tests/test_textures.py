@@ -9,6 +9,8 @@ from PIL import Image
 from effnet_utils import textures
 from effnet_utils.datasets import list_image_dir, load_image_dir
 
+pytestmark = pytest.mark.slow  # makes and reads a folder of images
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -7,6 +7,8 @@ import pytest
 
 from benchmarks import _common, cold_start, cost, latency, sweep
 
+pytestmark = pytest.mark.slow  # each test measures
+
 
 def in_order(spread):
     return list(spread.values()) == sorted(spread.values())
@@ -22,7 +24,6 @@ def test_measurements_are_made_in_turn_summed_up_and_written(tmp_path, capsys):
     assert "seconds, train" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_cost_at_a_tiny_size(tmp_path):
     cost.main(["--tiny", "--output-dir", str(tmp_path)])
     record = json.loads((tmp_path / "cost.json").read_text())
@@ -36,7 +37,6 @@ def test_cost_at_a_tiny_size(tmp_path):
             assert in_order(fraction) and 0 < fraction["min"] and fraction["max"] < 1.2
 
 
-@pytest.mark.slow
 def test_latency_at_a_tiny_size(tmp_path, monkeypatch):
     # What it is compared with needs PyTorch; here ours again, from the same file.
     monkeypatch.setattr(latency, "load_theirs", lambda folder, size: latency.load_onnx(folder / "ours.onnx"))
@@ -52,7 +52,6 @@ def few_cores():
     return not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(few_cores(), reason="needs Linux and two cores")
 def test_a_sweep_is_timed(tmp_path):
     parameters = {"dataset": "toy", "layout": "cifar-fast", "epochs": 1, "max_train_samples": 128}

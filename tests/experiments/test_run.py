@@ -233,6 +233,7 @@ def test_a_package_that_is_missing_is_named(monkeypatch, capsys, small):
     assert capsys.readouterr().err.startswith("error: the package papermill is not installed; install what")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_printed_is_escaped():
     command = [sys.executable, "-m", "effnet_utils", "run", "07", "-p", "\N{RIGHTWARDS ARROW}=1"]
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
@@ -266,6 +267,7 @@ def test_a_parameter_that_the_cell_does_not_show_is_no_alarm(monkeypatch, caplog
     assert not logging.getLogger("papermill").filters
 
 
+@pytest.mark.slow
 def test_the_module_is_a_command():
     done = subprocess.run([sys.executable, "-m", "effnet_utils", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "run, sweep or copy" in done.stdout

@@ -25,6 +25,8 @@ from effnet_utils.training.recipe import Recipe
 from tests.cifar_fixture import BATCHES, FORMS, batch_dict, dumps, made_up_batches, packed_arrays
 from tools import pack_cifar10
 
+pytestmark = pytest.mark.slow  # thousands of damaged files
+
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 100))
 OPCODES = sorted(value for name, value in vars(pickle).items() if name.isupper() and type(value) is bytes)
 

@@ -16,6 +16,8 @@ from effnet_utils.deploy import fold_batch_norm
 from effnet_utils.files import photographs
 from tools import explore
 
+pytestmark = pytest.mark.slow  # the pages' data
+
 
 @pytest.fixture(scope="module")
 def small():
@@ -126,7 +128,6 @@ def test_one_byte_changes_little():
     assert explore.stored()[0]["classes"][logits[list(photographs()).index("cat")].argmax()] == "cat"
 
 
-@pytest.mark.slow
 def test_store_writes_what_it_measured(tmp_path, monkeypatch):
     """A run of notebook 07 on twenty images, stored and read back."""
     keras.utils.set_random_seed(1)

@@ -9,6 +9,8 @@ from PIL import Image
 from tools import site_check, site_pages, site_pictures, tables
 from tools.notebooks import ROOT
 
+pytestmark = pytest.mark.slow  # pages of the site
+
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):

@@ -12,6 +12,8 @@ from effnet_utils.training.recipe import Recipe
 from effnet_utils.training.trainer import EpochLogger, StopAtNaN, make_trainer
 from tests.tiny import tiny
 
+pytestmark = pytest.mark.slow  # each test trains
+
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (64, 32, 32, 3), np.uint8)
 LABELS = RNG.integers(0, 10, 64)
@@ -81,14 +83,12 @@ def assert_same(found, expected):
         assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
 
 
-@pytest.mark.slow
 def test_it_resumes_to_the_same_end(whole, stopped, capsys):
     assert_same(run(stopped, resume=True), whole)
     assert "resuming from checkpoint-0002, after 2 epochs" in capsys.readouterr().out
     assert sorted(path.name for path in stopped.iterdir()) == ["checkpoint-0002", "checkpoint-0003"]
 
 
-@pytest.mark.slow
 def test_takes_the_one_before_a_damaged_one(whole, stopped, capsys):
     newest = stopped / "checkpoint-0002"
     newest.write_bytes(newest.read_bytes()[:-1])
@@ -130,7 +130,6 @@ class Poison(keras.callbacks.Callback):
             self.model.network.get_layer("predictions").bias.assign(np.full(10, np.nan))
 
 
-@pytest.mark.slow
 def test_a_nan_loss_ends_the_run_and_keeps_the_state(stopped):
     kept = (stopped / "checkpoint-0002").read_bytes()
     with pytest.raises(FloatingPointError, match="nan since batch 3 of epoch 3; a lower learning_rate"):

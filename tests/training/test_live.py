@@ -10,6 +10,8 @@ from effnet_utils.training.augment import Batches
 from effnet_utils.training.recipe import Recipe
 from effnet_utils.training.trainer import EpochLogger, make_trainer
 
+pytestmark = pytest.mark.slow  # each test trains
+
 IMAGES = np.random.default_rng(0).integers(0, 256, (48, 32, 32, 3), dtype=np.uint8)
 LABELS = np.arange(48) % 10
 
