@@ -181,13 +181,13 @@ def processes_of(folder):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="only Linux lists processes so")
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL", "SIGHUP"])  # the last one: its terminal is closed
 def test_a_killed_sweep_leaves_no_run_behind_and_the_same_command_continues(how, grid, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # the kernels' command lines name a file in there
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
     sweep, command, out = begin(grid, tmp_path)
     assert len(processes_of(tmp_path)) >= 3, "the sweep and two kernels"
-    sweep.send_signal(how)
+    sweep.send_signal(getattr(signal, how))
     sweep.wait(timeout=60)
     until = time.monotonic() + 60
     while processes_of(tmp_path) and time.monotonic() < until:

@@ -1,6 +1,6 @@
 """The long tests of faults (`make test-faults`): runs killed, disks filled, nodes lost, damaged files. Prints a table.
 
-Fewer, for a try: `make test-faults ARGS="--kills 2 --disks 2 --runs 8 --cases 100 --record runs/faults.json"`.
+Fewer, for a try: `make test-faults ARGS="--kills 2 --disks 2 --runs 8 --sweeps 3 --cases 99 --record runs/faults.json"`.
 Some again, with the rest of the table unchanged: `make test-faults ARGS="--only Ctrl-C"`.
 The exit code is 1 when a run did not survive a fault.
 """
@@ -44,10 +44,13 @@ SHORT = {
     "hostile pickles": "tools/test_pack_cifar10.py::test_foreign_objects_are_refused_before_they_act",
     "damaged checkpoints": "training/test_checkpoints.py::test_takes_the_one_before_a_damaged_one",
     "NaN loss": "training/test_checkpoints.py::test_a_nan_loss_ends_the_run_and_keeps_the_state",
+    "cells of 07 run again in other orders": "notebooks/test_rerun.py",
     "Ctrl-C": "experiments/test_run.py::test_an_interrupted_run_ends_with_130_and_takes_its_kernel_along",
     "a kernel that dies under the runner": "experiments/test_run.py::test_a_kernel_that_dies",
     "a notebook over its time limit": "experiments/test_run.py::test_time_limit",
 }
+# Sweeps ended by SIGTERM, by SIGKILL and by the closing of their terminal; then the same command again.
+KILLED_SWEEP = "experiments/test_sweep.py::test_a_killed_sweep_leaves_no_run_behind_and_the_same_command_continues"
 # A case for each reader of files; each tries as many damaged files as FUZZ_EXAMPLES says.
 FUZZING = "faults/test_fuzzing.py::test_nothing_but_a_value_error_comes_out"
 
@@ -229,6 +232,13 @@ def short(test):
     return outcomes.passed or [False]
 
 
+def killed_sweeps(count):
+    survived = []
+    while len(survived) < count:
+        survived += short(KILLED_SWEEP)
+    return survived
+
+
 def fuzzed(cases):
     """Damaged files: those of a reader that lets something else than a ValueError out count as one, not survived."""
     os.environ["FUZZ_EXAMPLES"] = str(cases)
@@ -259,6 +269,7 @@ def faults(given, place):
         "disks full during a run, then resumed bit for bit": partial(full_disks, given.disks, place, undisturbed),
         "a folder on a read-only disk": partial(read_only_disk, place),
         "small notebooks, eight at a time": partial(small_runs, given.runs, place),
+        "sweeps killed, no process left, the same command goes on": partial(killed_sweeps, given.sweeps),
         "damaged files": partial(fuzzed, given.cases),
         **{name: partial(short, test) for name, test in SHORT.items()},
         "a sweep of 12 runs on two nodes, one of them lost": partial(lost_node, place),
@@ -285,7 +296,7 @@ def main(given):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("kills", 50), ("disks", 10), ("runs", 200), ("cases", 10_000), ("seed", 0)):
+    for name, default in (("kills", 50), ("disks", 10), ("runs", 200), ("sweeps", 21), ("cases", 10_000), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--only", default="", metavar="TEXT", help="the faults with this in their name; the rest stays")
     record = ROOT / "records" / "benchmarks" / "faults.json"
