@@ -154,6 +154,8 @@ def run_in_process(notebook, values, folder, cores=(), variables=None):
 
 
 def _child(notebook, values, folder, cores, variables, parent):
+    # Not SIGINT: a shell that starts a sweep in the background has it ignored.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
@@ -179,7 +181,7 @@ def _end_with(parent):
     try:
         parent.recv()
     except EOFError:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(TIME_TO_STOP)
         os._exit(1)
 

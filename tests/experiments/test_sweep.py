@@ -142,11 +142,16 @@ def test_it_runs_all_retries_what_failed_and_then_runs_only_what_is_missing(grid
     assert (out / "tries-0.1-1").read_text() == "x"
 
 
-def begin(grid, tmp_path):
-    """(process, command's arguments, folder of the runs) of a sweep whose two runs have begun, and would last."""
+def begin(grid, tmp_path, in_background=False):
+    """(process, command's arguments, folder of the runs) of a sweep whose two runs have begun, and would last.
+
+    Shells let programs in the background ignore SIGINT.
+    """
     path, out = grid(grid={"rate": [0.5]}, seeds=[0, 1]), tmp_path / "out"
     command = ["sweep", str(path), "--output-dir", str(out), "--workers", "2"]
-    sweep = subprocess.Popen([sys.executable, "-m", "effnet_utils", *command], start_new_session=True)
+    ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)} if in_background else {}
+    program = [sys.executable, "-m", "effnet_utils", *command]
+    sweep = subprocess.Popen(program, start_new_session=True, **ignoring)
     until = time.monotonic() + 300
     while len(list(out.glob("tries-*"))) < 2 and time.monotonic() < until:
         time.sleep(0.1)
@@ -185,7 +190,7 @@ def processes_of(folder):
 def test_a_killed_sweep_leaves_no_run_behind_and_the_same_command_continues(how, grid, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # the kernels' command lines name a file in there
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
-    sweep, command, out = begin(grid, tmp_path)
+    sweep, command, out = begin(grid, tmp_path, in_background=True)
     assert len(processes_of(tmp_path)) >= 3, "the sweep and two kernels"
     sweep.send_signal(getattr(signal, how))
     sweep.wait(timeout=60)

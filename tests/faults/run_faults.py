@@ -1,6 +1,6 @@
 """The long tests of faults (`make test-faults`): runs killed, disks filled, nodes lost, damaged files. Prints a table.
 
-Fewer, for a try: `make test-faults ARGS="--kills 2 --disks 2 --runs 8 --sweeps 3 --cases 99 --record runs/faults.json"`.
+Fewer, for a try: `make test-faults ARGS="--kills 2 --disks 2 --runs 8 --sweeps 3 --cases 99 --record runs/f.json"`.
 Some again, with the rest of the table unchanged: `make test-faults ARGS="--only Ctrl-C"`.
 The exit code is 1 when a run did not survive a fault.
 """
