@@ -65,38 +65,53 @@ def spread(row, digits):
 
 
 def results():
-    """Runs of notebook 07 on the test images, the best first; before them the GPU's, the median of their seeds."""
-    titles = ("data", "stride layout", "epochs", "batch", "device", "test accuracy", "with flip TTA", "training", "")
-    runs = records.read_records("cifar10*_b0_*") | records.read_records("toy_*")
-    order = sorted(runs, key=lambda name: (name.startswith("toy"), -runs[name]["results"]["test_accuracy"]))
-    rows = [result(runs[name], linked(name)) for name in order]
-    by_seeds = {}
-    for name, record in records.read_records("gpu_*_test_*").items():
-        by_seeds.setdefault(name.rsplit("_", 1)[0], []).append(record)
-    gpu = [result(median_of(group), f"{len(group)} seeds, `{name}`") for name, group in by_seeds.items()]
-    if not gpu:
-        gpu = [["CIFAR-10 or its JPEG mirror", "`cifar-fine`", "10", "512", "a GPU", *[NOT_MEASURED] * 3, ""]]
-    return table(titles, gpu + rows)
+    """Runs of notebook 07 on the test images, each recipe with all its seeds; what was not measured stands last."""
+    titles = (
+        "data", "stride layout", "epochs", "batch", "device", "seeds", "test accuracy", "with flip TTA", "training", "",
+    )  # fmt: skip
+    by_recipe = {}
+    for pattern in ("cifar10*_b0_*", "toy_*", "gpu_*_test_*"):
+        for name, record in records.read_records(pattern).items():
+            by_recipe.setdefault(re.sub(r"_(seed)?\d+$", "", name), {})[name] = record
+    order = sorted(by_recipe, key=lambda name: (name.startswith("toy"), -mean_accuracy(by_recipe[name].values())))
+    rows = [result(by_recipe[name]) for name in order]
+    if not any(name.startswith("gpu") for name in by_recipe):
+        rows.append(["CIFAR-10 or its JPEG mirror", "`cifar-fine`", "10", "512", "a GPU", "0", *[NOT_MEASURED] * 3, ""])
+    return table(titles, rows)
 
 
-def median_of(group):
-    """A record of the group with the medians of its figures."""
-    middle = dict(group[0])
-    for part, keys in (("results", ("test_accuracy", "flip_averaged_accuracy")), ("seconds", ("train",))):
-        middle[part] = {key: statistics.median(record[part][key] for record in group) for key in keys}
-    return middle
+def mean_accuracy(runs):
+    return statistics.mean(record["results"]["test_accuracy"] for record in runs)
 
 
-def result(record, last):
-    given = record["parameters"]
-    dataset = record["dataset"]
+def result(runs):
+    """The row of one recipe: its records by name, which differ in the seed."""
+    first = next(iter(runs.values()))
+    given = first["parameters"]
+    dataset = first["dataset"]
     if dataset["name"] == "toy":
         source = "toy dataset"
     else:
         source = "CIFAR-10" if dataset["official"] else dataset["source"]
     layout = f"`{given.get('layout') or given['pilot']}`"
-    reached = accuracy_and_time(record, record["seconds"]["train"])
-    return [source, layout, str(given["epochs"]), str(given["batch_size"]), *reached, last]
+    devices = ", ".join(dict.fromkeys(device(record["environment"]) for record in runs.values()))
+    found = [record["results"] for record in runs.values()]
+    accuracies = [over_seeds([row["test_accuracy"] for row in found])]
+    with_tta = [row["flip_averaged_accuracy"] for row in found if "flip_averaged_accuracy" in row]
+    accuracies.append(over_seeds(with_tta) if with_tta else NOT_MEASURED)
+    minutes = [record["seconds"]["train"] / 60 for record in runs.values()]
+    time = f"{min(minutes):.1f} min" if len(minutes) == 1 else f"{min(minutes):.1f} to {max(minutes):.1f} min"
+    links = " ".join(linked(name) for name in runs)
+    recipe = [source, layout, str(given["epochs"]), str(given["batch_size"]), devices]
+    return [*recipe, str(len(runs)), *accuracies, time, links]
+
+
+def over_seeds(fractions):
+    """The mean, with several seeds also their range."""
+    mean = percent(statistics.mean(fractions))
+    if len(fractions) == 1:
+        return mean
+    return f"{mean} ({100 * min(fractions):.2f} to {100 * max(fractions):.2f})"
 
 
 def accuracy_and_time(record, seconds):
