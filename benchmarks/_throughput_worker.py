@@ -17,6 +17,7 @@ from functools import partial
 import keras
 import numpy as np
 
+from benchmarks._common import seconds_of
 from effnet_utils import LAYOUTS, efficientnet
 from effnet_utils.datasets import load_toy
 from effnet_utils.experiments import records
@@ -65,6 +66,11 @@ class StepClock(keras.callbacks.Callback):
         """(seconds of the steps, seconds of the call after them)."""
         call(callbacks=[self])
         return self.end - self.begin, time.perf_counter() - self.end
+
+
+def whole_call(call):
+    """(seconds of a call, 0.0): without tf.data nothing is waited for after the steps."""
+    return seconds_of(call), 0.0
 
 
 def load(given):
@@ -192,7 +198,6 @@ def build_torch(given, images, labels):
     starts = range(0, len(images), given["batch_size"])
 
     def train():
-        begin = time.perf_counter()
         network.train()
         # On the GPU a new order for each epoch, gathered there; on the CPU in order, which costs nothing.
         order = torch.randperm(len(pixels), device=device) if on_gpu else None
@@ -204,18 +209,15 @@ def build_torch(given, images, labels):
             cross_entropy(scores(pixels[chosen]).float(), targets[chosen]).backward()
             optimizer.step()
         wait_for(network.parameters())
-        return time.perf_counter() - begin, 0.0
 
     def predict():
-        begin = time.perf_counter()
         network.eval()
         with torch.inference_mode():
             parts = [scores(pixels[start : start + given["batch_size"]]).float() for start in starts]
-            torch.cat(parts).cpu().numpy()
-        return time.perf_counter() - begin, 0.0
+            return torch.cat(parts).cpu().numpy()
 
     trainable = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
-    return train, predict, trainable, sizes
+    return partial(whole_call, train), partial(whole_call, predict), trainable, sizes
 
 
 def normalised(pixels):

@@ -10,6 +10,7 @@ import pytest
 
 import effnet_utils
 from effnet_utils import B0_BLOCKS, LAYOUTS, BlockArgs, efficientnet, endpoints
+from tests.tiny import dtype_policy
 
 # Two stages of three blocks: built in a tenth of a second.
 TINY = (
@@ -90,11 +91,8 @@ def test_preprocessing():
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_ends_in_float32(precision):
-    keras.config.set_dtype_policy(precision)
-    try:
+    with dtype_policy(precision):
         model = tiny(classifier_activation=None)
-    finally:
-        keras.config.set_dtype_policy("float32")
     assert model.output.dtype == "float32"
     assert model.get_layer("top_conv").compute_dtype == precision.removeprefix("mixed_")
 

@@ -1,5 +1,9 @@
 """The smallest network that has all parts of EfficientNet, for tests that train or build many."""
 
+import contextlib
+
+import keras
+
 from effnet_utils import B0_BLOCKS, efficientnet
 
 
@@ -10,3 +14,14 @@ def tiny(**options):
         "classifier_activation": None,
     }  # fmt: skip
     return efficientnet("b0", **given | options)
+
+
+@contextlib.contextmanager
+def dtype_policy(name):
+    """What is built inside has the precision of this name, such as "mixed_float16"."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

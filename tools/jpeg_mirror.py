@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from effnet_utils.datasets import load_cifar10
+from effnet_utils.files import atomic_write
 
 QUALITY = 75
 CHROMA_420 = 2  # Pillow's number for chroma at half the resolution in both directions
@@ -50,7 +51,8 @@ def main(arguments=None):
     except (OSError, ValueError) as error:
         parser.exit(1, f"error: {error}\n")
     arrays = {"x_train": through_jpeg(x_train), "y_train": y_train, "x_test": through_jpeg(x_test), "y_test": y_test}
-    np.savez(given.path, **arrays, source=SOURCE)
+    with atomic_write(given.path) as file:
+        np.savez(file, **arrays, source=SOURCE)
     print(f"{given.path}: {len(x_train)} training and {len(x_test)} test images; source: {SOURCE}")
 
 

@@ -165,8 +165,6 @@ def exact_pixels(name, record, run):
     )
 
 
-TASKS = ("train", "predict")
-
 # --- Speed and cost -----------------------------------------------------------------------------------------------
 
 
@@ -180,7 +178,7 @@ def speed():
     rows = []
     for name, facts in amd["implementations"].items():
         row = [name]
-        for task in TASKS:
+        for task in ("train", "predict"):
             row += [spread(amd["images_per_second"][task][name], ".0f"), times(amd, task, name)]
         row.insert(3, times(intel, "train", name))
         rows.append([*row, f"{facts['compile_seconds']['train']:.0f} s"])
@@ -202,7 +200,7 @@ def times(record, task, name):
         return ""
     # Records without this key timed whole calls of ``fit``, which tf.data may delay by more than they take.
     if "seconds_after_last_step" not in record and name in ("ours, arrays", "keras.applications"):
-        return "not measured"
+        return NOT_MEASURED
     return spread(record["ratio"][task][f"ours / {name}"], ".2f")
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -19,6 +20,7 @@ from effnet_utils.experiments.workers import absolute_paths
 from tests.faults.cluster import records, sweep_and_lose_a_node
 from tools.notebooks import ROOT
 
+PROGRAM = [sys.executable, "-m", "effnet_utils"]
 PARAMETERS = 'rate: float = 0.1  # a rate\nseed: int = 0  # a seed\noutput_dir: str = ""  # where to'
 BODY = """
 import json, os, time
@@ -149,9 +151,8 @@ def begin(grid, tmp_path, in_background=False):
     """
     path, out = grid(grid={"rate": [0.5]}, seeds=[0, 1]), tmp_path / "out"
     command = ["sweep", str(path), "--output-dir", str(out), "--workers", "2"]
-    ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)} if in_background else {}
-    program = [sys.executable, "-m", "effnet_utils", *command]
-    sweep = subprocess.Popen(program, start_new_session=True, **ignoring)
+    ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN) if in_background else None
+    sweep = subprocess.Popen([*PROGRAM, *command], start_new_session=True, preexec_fn=ignore)
     until = time.monotonic() + 300
     while len(list(out.glob("tries-*"))) < 2 and time.monotonic() < until:
         time.sleep(0.1)
@@ -160,8 +161,7 @@ def begin(grid, tmp_path, in_background=False):
 
 def assert_it_continues(command, out):
     # In a process of its own: the one that starts the runs keeps the TMPDIR of its first test.
-    program = [sys.executable, "-m", "effnet_utils", *command]
-    again = subprocess.run(program, capture_output=True, text=True)
+    again = subprocess.run([*PROGRAM, *command], capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert "2 runs, 0 of them done before" in again.stdout
     assert len(list(out.glob("*/record.json"))) == 2 and (out / "tries-0.5-0").read_text() == "xx"

@@ -8,6 +8,7 @@ import tensorflow as tf
 from effnet_utils import efficientnet, load_toy
 from effnet_utils.training import _fast_cpu
 from effnet_utils.training._fast_cpu import accelerate
+from tests.tiny import dtype_policy
 
 pytestmark = pytest.mark.slow
 
@@ -91,11 +92,8 @@ def test_frozen_statistics_are_not_touched():
 
 
 def test_half_precision_is_left_as_it_is():
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
+    with dtype_policy("mixed_bfloat16"):
         net = build()
-    finally:
-        keras.config.set_dtype_policy("float32")
     assert accelerate(net) is net
 
 

@@ -10,7 +10,7 @@ from effnet_utils import load_toy
 from effnet_utils.training.augment import Batches, augment
 from effnet_utils.training.recipe import Recipe
 from effnet_utils.training.trainer import EpochLogger, OnDeviceTrainer, StopAtNaN, make_trainer
-from tests.tiny import tiny
+from tests.tiny import dtype_policy, tiny
 
 (IMAGES, LABELS), _ = load_toy()
 ZERO_NOTHING = Recipe(zero_last_gamma=False, zero_classifier=False)
@@ -68,11 +68,8 @@ def test_the_recipe_can_leave_the_weights_alone():
 
 
 def test_weights_in_half_precision_are_refused():
-    keras.config.set_dtype_policy("float16")
-    try:
+    with dtype_policy("float16"):
         network = tiny()
-    finally:
-        keras.config.set_dtype_policy("float32")
     with pytest.raises(ValueError, match=r"half precision; expected float32.*mixed_float16"):
         make_trainer(network, IMAGES[:8], Recipe(), 1e-3, 100)
 
