@@ -137,12 +137,12 @@ def unproved(path):
     for place, text, above in paragraphs(path):
         covered = []
         for phrase, source in lines:
-            for found in re.finditer(re.escape(phrase), text):
-                covered.append(found.span())
+            spans = [found.span() for found in re.finditer(re.escape(phrase), text)]
+            covered += spans
+            if spans and (wrong := wrong_source(phrase, source, above)):
+                yield f"{place}: “{phrase}”, but {wrong}; correct the text, or its line in tools/numbers.txt"
+            if spans:
                 seen.add(phrase)
-                if (phrase, source) not in seen and (wrong := wrong_source(phrase, source, above)):
-                    yield f"{place}: “{phrase}”, but {wrong}; correct the text, or its line in tools/numbers.txt"
-                seen.add((phrase, source))
         for number, (start, end) in numbers(text):
             inside = any(first <= start and end <= last for first, last in covered)
             if not inside and (number.isalpha() or not occurs(number, above)):
