@@ -25,13 +25,18 @@ problem = $(shell \
 new_venv = $(if $(wildcard $1/.stamp),,$(if $(problem),$(error $(problem))))if test -e $1/.stamp; \
 	then rm $1/.stamp; else $(PYTHON) -m venv --clear $1; fi
 
-.PHONY: help run test test-fast lint test-backends test-colab test-browser test-faults notebooks execute tables proof bench docs docs-links lock set-repo clean
+.PHONY: help run lab test test-fast lint test-backends test-colab test-browser test-faults notebooks execute tables proof bench docs docs-links lock set-repo clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/.stamp  ## train on a CPU in minutes: notebook 07 with small values; change them by ARGS="-p epochs=8"
-	.venv/bin/python -m effnet_utils run 07 $(CPU_VALUES) $(ARGS)
+	@.venv/bin/python -m effnet_utils run 07 --no-trials $(CPU_VALUES) $(ARGS)
+
+# The environment's own kernel before any of the same name that this machine has. Jupyter wants root to be told twice.
+lab: .venv/.stamp  ## open the notebooks in JupyterLab, 00 first; without a display, open the address that it prints
+	JUPYTER_PREFER_ENV_PATH=1 .venv/bin/python -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) \
+		notebooks/00_start_here.ipynb $(ARGS)
 
 test: lint  ## check the style, then run the tests; choose tests by ARGS="-k scaling"
 	.venv/bin/python -m tools.reading
@@ -54,6 +59,7 @@ test-backends: .venv/.stamp .venv-backends/.stamp  ## run the model on JAX and o
 # Each Python in an environment with Colab's versions; the notebooks' set-up cell installs the package from a git URL.
 COLAB_PYTHONS = 3.12 3.13
 test-colab: .venv/.stamp  ## run each notebook alone as on Colab; one Python by COLAB_PYTHONS=3.13
+	@echo "Each notebook alone, with Colab's versions, on Python $(COLAB_PYTHONS): half an hour for each Python"
 	COLAB_PYTHONS="$(COLAB_PYTHONS)" .venv/bin/python -m pytest -n 2 tests/notebooks/colab.py $(ARGS)
 
 # With axe-core from npm and the system's Chromium. The longest tests first, and each process takes the next one.
@@ -65,6 +71,7 @@ test-browser: .venv/.stamp $(AXE)  ## in a browser: notebooks in JupyterLab, the
 		tests/browser/widgets.py $(ARGS)
 
 test-faults: .venv/.stamp  ## for an hour: kill runs, run many at once, feed damaged files; fewer: ARGS="--kills 2 --runs 8 --record runs/faults.json"
+	@echo "Runs killed, disks full, files damaged, many runs at once: an hour or more; a line for each kind when it is done"
 	KERAS_BACKEND=tensorflow .venv/bin/python -m tests.faults.run_faults $(ARGS)
 
 notebooks: .venv/.stamp  ## execute the notebooks and store them again, all but the long ones; one by NB=04
@@ -73,12 +80,16 @@ notebooks: .venv/.stamp  ## execute the notebooks and store them again, all but 
 execute: .venv/.stamp  ## execute a long notebook with its defaults and store it: make execute NB=07 ARGS="-p layout=cifar-fast"
 	$(if $(NB),,$(error name the notebook: make execute NB=07))
 	.venv/bin/python -m tools.publish --code-only $(NB)
+	rm -rf runs/execute/$(NB).new
+	.venv/bin/python -m effnet_utils run $(NB) -o runs/execute/$(NB).new $(ARGS)
 	rm -rf runs/execute/$(NB)
-	.venv/bin/python -m effnet_utils run $(NB) -o runs/execute/$(NB) $(ARGS)
+	mv runs/execute/$(NB).new runs/execute/$(NB)
 	.venv/bin/python -m tools.publish runs/execute/$(NB)/$(NB)_*.ipynb
 
-tables: .venv/.stamp  ## write the README's tables from the records, and the drawings of B0 from the package
+tables: .venv/.stamp  ## write the README's tables from the records, and its pictures from package and notebooks
+	.venv/bin/python -m tools.measured
 	.venv/bin/python -m tools.tables
+	.venv/bin/python -m tools.site_pictures
 	KERAS_BACKEND=tensorflow .venv/bin/python -m tools.architecture
 
 proof: .venv/.stamp  ## in minutes: compare the networks with keras.applications and write the record of it

@@ -15,7 +15,7 @@ import nbformat
 from markdown_it import MarkdownIt
 
 from tools import links as link_check
-from tools import numbers, reading
+from tools import measured, numbers, reading
 from tools.notebooks import (
     COLLAPSED,
     LONG,
@@ -154,7 +154,7 @@ def first_difference(one, other):
 
 
 def badges(path):
-    """Each badge opens its own notebook; the README lists all of them."""
+    """Each badge opens its own notebook; the README lists all of them, with the minutes that they state."""
     if path.suffix == ".ipynb":
         first = read(path).cells[0].source
         if not first.startswith("# ") or f"/blob/main/notebooks/{path.name})" not in first:
@@ -163,8 +163,12 @@ def badges(path):
         lines = path.read_text(encoding="utf-8").splitlines()
         for notebook in NOTEBOOKS:
             parts = (f"](notebooks/{notebook.name})", f"/blob/main/notebooks/{notebook.name})")
-            if not any(all(part in line for part in parts) for line in lines):
+            found = [line for line in lines if all(part in line for part in parts)]
+            minutes = re.search(r"\| Reading \| (\d+) minutes", read(notebook).cells[0].source)[1]
+            if not found:
                 yield f"{name(path)}: no line with badge and link of notebooks/{notebook.name}; add it to the table"
+            elif f"| {minutes} min |" not in found[0]:
+                yield f"{name(path)}: {notebook.name} states {minutes} minutes of reading; write | {minutes} min |"
 
 
 def pictures(path):
@@ -275,13 +279,20 @@ def problems():
     for check, paths in CHECKS.items():
         for path in paths:
             yield from check(path)
+    yield from measured.problems()
     yield from spelling(*SPELT)
     yield from spelling(*LESSONS, words=LESSON_WORDS)
 
 
 def main():
     found = list(problems())
-    print("\n".join(found) or "Notebooks, links, alt text and spelling: nothing to fix")
+    _, unknown = measured.measured_before()
+    if unknown:
+        print(
+            f"{len(unknown)} records name a commit that this clone's history does not have; whether their code has "
+            "changed was not checked"
+        )
+    print("\n".join(found) or "Notebooks, records, links, alt text and spelling: nothing to fix")
     return bool(found)
 
 
