@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,15 @@ def project_path(path, here=None):
         if (folder / "effnet_utils" / "files.py").is_file() and (folder / "pyproject.toml").is_file():
             return folder / path
     return here / path
+
+
+def python_command():
+    """How a shell in the repository's root calls this Python: ``.venv/bin/python``, or "python" if it is elsewhere."""
+    root = project_path("")
+    folder = Path(sys.prefix)
+    if not folder.is_relative_to(root):
+        return "python"
+    return (folder.relative_to(root) / ("Scripts" if os.name == "nt" else "bin") / "python").as_posix()
 
 
 def check_sha256(path, expected, name, remedy):

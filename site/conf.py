@@ -73,6 +73,8 @@ BADGE = "[![Open In Colab](https://colab.research.google.com/assets/colab-badge.
 def for_the_site(app, name, source):
     """A notebook's text as the site shows it: no picture from elsewhere, and links that lead to pages."""
     text = source[0].replace(BADGE, "[Open in Colab]").replace("](../records)", "](../results.md)")
+    text = text.replace("](../README.md#results)", "](../results.md)")
+    text = text.replace("](../README.md#what-you-can-rely-on)", "](../speed.md)")
     # These files are in the repository alone.
     source[0] = re.sub(r"\]\(\.\./((?:data/)?README\.md|tests/)", rf"]({REPOSITORY}/blob/main/\1", text)
 

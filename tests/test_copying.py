@@ -17,7 +17,7 @@ from effnet_utils.experiments.copying import copy_source
 
 pytestmark = pytest.mark.slow  # each test runs what was copied in a process of its own
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+USE = (Path(__file__).parents[1] / "site" / "use.md").read_text()
 
 
 def complaints(text, rules):
@@ -87,7 +87,7 @@ json.dump(build_all(net.efficientnet), open("found.json", "w"))
 
 # --- By hand: the Copy with: lines ------------------------------------------------------------------------------------
 
-# Each file with a copied function begins with these imports; the README says so.
+# Each file with a copied function begins with these imports; the site says so.
 HEADER = "import math\nfrom dataclasses import dataclass\nimport keras\nfrom keras import layers\n"
 
 
@@ -104,4 +104,4 @@ def test_a_copy_by_hand_lacks_nothing(name):
 
 
 def test_the_readme_says_which_imports_are_above():
-    assert HEADER.strip().replace("\n", "`, `") in " ".join(README.split())
+    assert HEADER.strip().replace("\n", "`, `") in " ".join(USE.split())

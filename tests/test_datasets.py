@@ -291,6 +291,7 @@ def test_toy_arrays(toy):
         assert np.bincount(labels).tolist() == [n // 10] * len(datasets.TOY_CLASSES)
 
 
+@pytest.mark.slow
 def test_toy_pixels_stay_the_same(toy):
     """Records name the toy dataset by its hash, which depends on how sine and cosine are rounded."""
     (x_train, y_train), (x_test, y_test) = toy

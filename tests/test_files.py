@@ -18,6 +18,14 @@ def repository(tmp_path):
     return root
 
 
+def test_the_python_of_the_checkout_is_called_by_its_path(repository, monkeypatch):
+    monkeypatch.chdir(repository / "notebooks")
+    monkeypatch.setattr(files.sys, "prefix", str(repository / ".venv"))
+    assert files.python_command() == f".venv/{'Scripts' if os.name == 'nt' else 'bin'}/python"
+    monkeypatch.setattr(files.sys, "prefix", "/usr")
+    assert files.python_command() == "python"
+
+
 def test_relative_paths_count_from_the_repository_root(repository, monkeypatch):
     for here in (repository, repository / "notebooks" / "deep"):
         monkeypatch.chdir(here)

@@ -57,6 +57,7 @@ def test_other_numbers_of_channels(channels):
     assert outputs(model, pixels(2, 32, 32, channels)).shape == (2, 5)
 
 
+@pytest.mark.slow
 def test_two_networks_in_one_model_have_two_names(tmp_path):
     images = pixels(2, 32, 32, 3)
     x = keras.Input((32, 32, 3))

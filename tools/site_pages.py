@@ -10,13 +10,14 @@ import ast
 import json
 import re
 import shutil
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from effnet_utils import evidence
 from effnet_utils.experiments import records
 from effnet_utils.files import read_published
-from tools import architecture_map, explore, site_pictures, tables
+from tools import architecture_map, explore, measured, site_pictures, tables
 from tools.notebooks import NOTEBOOKS, ROOT, read, title_of
 
 SITE = ROOT / "site"
@@ -97,11 +98,13 @@ def pilots():
 
 def all_records():
     found = records.read_records("*") | records.read_records("benchmarks/*")
-    rows = [
-        [f"[`{name}`](records/{name}.json)", tables.device(record["environment"]), record["environment"]["date"]]
-        for name, record in found.items()
-    ]
-    return tables.table(["record", "device", "date"], rows)
+    before = measured.listed()
+    rows = []
+    for name, record in found.items():
+        made = record["environment"]
+        code = "changed" if name in before else "the same"
+        rows.append([f"[`{name}`](records/{name}.json)", tables.device(made), made["date"], made["commit"][:10], code])
+    return tables.table(["record", "device", "date", "commit", "code since"], rows)
 
 
 def network_source():
@@ -110,7 +113,7 @@ def network_source():
 
 
 PIECES = {
-    **tables.BLOCKS,
+    **{name: partial(tables.block, name) for name in tables.BLOCKS},
     "notebook_map": notebook_map,
     "notebook_names": notebook_names,
     "module_map": module_map,
@@ -153,7 +156,7 @@ def write_pages(folder):
         text = f"{name}\n{'=' * len(name)}\n\n.. automodule:: effnet_utils.{name}\n"
         (folder / "api" / f"{name}.rst").write_text(text, encoding="utf-8")
     published = json.loads((ROOT / "data" / "published.json").read_text(encoding="utf-8"))
-    wanted = {*tables.BLOCKS, *(f"published {name}" for name in published["tables"])}
+    wanted = {*tables.BLOCKS, *(f"published {name}" for name in published["tables"])} - {*tables.README_ONLY}
     if not wanted <= used:
         raise ValueError(f"on no page of site/: {', '.join(f'{{{{ {name} }}}}' for name in sorted(wanted - used))}")
 
@@ -173,7 +176,7 @@ def main():
     write_pages(SOURCE)
     copy_mathjax(STATIC / "mathjax")
     explore.write(STATIC / "explore")
-    site_pictures.write_thumbnails(STATIC / "thumbnails")
+    shutil.copytree(ROOT / "notebooks" / "images" / "thumbnails", STATIC / "thumbnails")
 
 
 if __name__ == "__main__":

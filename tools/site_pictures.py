@@ -1,4 +1,9 @@
-"""The site's own pictures, made when it is built: one small picture for each notebook, and charts of the records."""
+"""Pictures for the README and the site: a small one of each notebook, and charts of the records.
+
+    python -m tools.site_pictures
+
+writes the small ones, notebooks/images/thumbnails; the charts are drawn when the site is built.
+"""
 
 import base64
 import io
@@ -8,7 +13,10 @@ from PIL import Image
 
 from effnet_utils import plots
 from effnet_utils.experiments import records
-from tools.notebooks import NOTEBOOKS, read
+from tools import tables
+from tools.notebooks import NOTEBOOKS, ROOT, read
+
+THUMBNAILS = ROOT / "notebooks" / "images" / "thumbnails"
 
 # Of each notebook the cell whose figure stands for it in the list.
 CELL_OF = {
@@ -63,13 +71,13 @@ def thumbnail(path):
     return small.quantize(64)
 
 
-def write_thumbnails(folder):
-    folder.mkdir()
+def main():
+    THUMBNAILS.mkdir(exist_ok=True)
     for path in NOTEBOOKS:
-        thumbnail(path).save(folder / f"{path.stem}.png", optimize=True)
+        thumbnail(path).save(THUMBNAILS / f"{path.stem}.png", optimize=True)
 
 
-# --- Charts of the results page ------------------------------------------------------------------------------------
+# --- Charts of the pages with results ------------------------------------------------------------------------------
 
 
 def accuracy_chart():
@@ -177,7 +185,82 @@ def listing(values, digits):
     return ", ".join(f"{name} {format(value, digits)}" for name, value in values.items())
 
 
-CHARTS = {"accuracy": accuracy_chart, "speed": speed_chart, "latency": latency_chart}
+def cost_chart():
+    """How the multiply-adds and the seconds of a training step grow along each series."""
+    series = records.read_record("benchmarks/cost")["series"]
+    grown = {}
+    for name, (first, *_, last) in series.items():
+        macs = tables.value(last, "macs") / tables.value(first, "macs")
+        seconds = last["seconds"]["train"]["median"] / first["seconds"]["train"]["median"]
+        grown[f"{name}\n{first['point']} → {last['point']}"] = (macs, seconds)
+    fig, ax = plots.figure(size=(5.6, 3.2))
+    parts = (("multiply-adds", OTHERS), ("seconds of a training step", ACCENT))
+    for part, (label, color) in enumerate(parts):
+        heights = [values[part] for values in grown.values()]
+        places = [place + 0.4 * (part - 0.5) for place in range(len(grown))]
+        bars = ax.bar(places, heights, width=0.38, color=color, label=label)
+        ax.bar_label(bars, fmt="× %.3g", padding=2)
+    ax.set(xticks=range(len(grown)), xticklabels=grown, ylabel="growth, from first to last point")
+    ax.margins(y=0.15)
+    ax.grid(axis="x", visible=False)
+    ax.legend()
+    ratios = [macs / seconds for macs, seconds in grown.values()]
+    slower = f"{min(ratios):.1f} to {max(ratios):.1f} times"
+    title = f"Time grows more slowly than the multiply-adds:\nby {slower}, on two CPU cores"
+    fig.suptitle(title, x=0.01, ha="left", fontsize=11)
+    listed = "; ".join(
+        f"{one_line(name)}: multiply-adds × {macs:.3g}, seconds × {seconds:.3g}"
+        for name, (macs, seconds) in grown.items()
+    )
+    return fig, f"{one_line(title)}. {listed}."
+
+
+def scale_chart():
+    """Runs per hour of a sweep with one worker and with two."""
+    rates = records.read_record("benchmarks/sweep_cpu")["runs_an_hour"]
+    medians = {name: row["median"] for name, row in rates.items()}
+    one, two = medians["one worker, two cores"], medians["two workers, one core each"]
+    title = (
+        f"On two cores, two runs at a time finish {two / one:.1f} times\nas many per hour as one that has both cores"
+    )
+    fig = bars_with_quartiles(rates, title, "small runs of notebook 07 per hour, median and quartiles", ".0f")
+    return fig, f"{one_line(title)}. {listing(medians, '.0f')} runs per hour."
+
+
+def parity_chart():
+    """Which check notices which mistake."""
+    found = records.read_record("benchmarks/proof")["teeth"]
+    checks = list(next(iter(found.values())))
+    fig, ax = plots.figure(size=(6.4, 0.3 * len(found) + 2.2))
+    for row, caught in enumerate(found.values()):
+        for column, check in enumerate(checks):
+            own = check != checks[-1]
+            color = (ACCENT if own else OTHERS) if caught[check] else "white"
+            ax.plot(column, row, "o", markersize=11, color=color, markeredgecolor=ACCENT if own else OTHERS)
+    ax.set(yticks=range(len(found)), yticklabels=found, xlim=(-0.5, len(checks) - 0.5), ylim=(len(found) - 0.5, -0.5))
+    ax.set_xticks(range(len(checks)), [*checks[:-1], "usual test"], rotation=35, ha="right")
+    ax.grid(visible=False)
+    usual = sum(bool(row[checks[-1]]) for row in found.values())
+    all_checks = sum(any(row[check] for check in checks[:-1]) for row in found.values())
+    title = (
+        f"Seven checks notice {all_checks} of {len(found)} planted mistakes;\n"
+        f"the usual test (initial weights, tolerance 1e-5) notices {usual}"
+    )
+    fig.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return (
+        fig,
+        f"{one_line(title)}. A filled dot: the check of this column notices the mistake of this row, as in the table.",
+    )
+
+
+CHARTS = {
+    "accuracy": accuracy_chart,
+    "speed": speed_chart,
+    "latency": latency_chart,
+    "cost": cost_chart,
+    "scale": scale_chart,
+    "parity": parity_chart,
+}
 
 
 @cache
@@ -201,3 +284,7 @@ def chart_image(name):
     """
     _, alt = chart(name)
     return f"![{alt}](charts/{name}.svg)"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,19 +1,21 @@
-"""The README's figures, made from the records and written between their marks.
+"""Tables and sentences made from the records: for the site's pages, and in the README between their marks.
 
     python -m tools.tables
 
-A test checks that README.md holds what this writes: run it after a record was added or changed.
+writes the README's. A test checks that README.md holds what this writes: run it after a record was added or changed.
 """
 
 import re
 import statistics
 
 from effnet_utils.experiments import records
+from tools import measured
 from tools.notebooks import ROOT
 
 README = ROOT / "README.md"
 BLOCK = re.compile(r"(<!-- from records: (\w+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 NOT_MEASURED = "not measured"
+STAR = "\\* Measured with an earlier version of the code; the record names the commit."
 # What today's keys are called in records that were written earlier.
 EARLIER_KEYS = {
     "eval_split": ("evaluate_on",),
@@ -43,7 +45,9 @@ def table(titles, rows):
 
 
 def linked(name):
-    return f"[record](records/{name}.json)"
+    """A link to a record, with a star if its code has changed since."""
+    star = "\\*" if name in measured.listed() else ""
+    return f"[record](records/{name}.json){star}"
 
 
 def device(environment):
@@ -80,6 +84,25 @@ def results():
     return table(titles, rows)
 
 
+def summary():
+    """The README's choice of results: of each kind the best, and the model of `make run`; not measured stands last."""
+    titles = ("network", "data", "seeds", "test accuracy (range)", "with flip TTA", "training on two CPU cores")
+    tuned = "finetune_lite0_128-224px_all_rate0.0005_test_seed0"
+    chosen = {
+        "Lite0, fine-tuned at 128 to 224 pixels": {tuned: records.read_record(tuned)},
+        "B0 from scratch, 10 epochs, `cifar`": records.read_records("cifar10-jpeg_b0_cifar_seed*"),
+        "B0 from scratch, 10 epochs, `cifar-fast`": records.read_records("cifar10-jpeg_b0_cifar-fast_seed*"),
+        "B0 from scratch, 3 epochs, `cifar-fast`": records.read_records("toy_b0_cifar-fast_seed*"),
+    }
+    rows = []
+    for what, runs in chosen.items():
+        source, *_, seeds, accuracy, with_tta, time, links = result(runs)
+        rows.append([what, source, seeds, accuracy, with_tta, f"{time} {links}"])
+    if not records.read_records("gpu_*_test_*"):
+        rows.append(["B0 on a GPU", "CIFAR-10 or its JPEG mirror", "0", *[NOT_MEASURED] * 3])
+    return table(titles, rows)
+
+
 def mean_accuracy(runs):
     return statistics.mean(record["results"]["test_accuracy"] for record in runs)
 
@@ -93,7 +116,7 @@ def result(runs):
         source = "toy dataset"
     else:
         source = "CIFAR-10" if dataset["official"] else dataset["source"]
-    layout = f"`{given.get('layout') or given['pilot']}`"
+    layout = f"`{given.get('layout') or given.get('pilot')}`"
     devices = ", ".join(dict.fromkeys(device(record["environment"]) for record in runs.values()))
     found = [record["results"] for record in runs.values()]
     accuracies = [over_seeds([row["test_accuracy"] for row in found])]
@@ -240,19 +263,27 @@ def cost():
 
 
 def start():
-    """From a fresh clone, and imports."""
+    """From a fresh clone to a trained model."""
     record = records.read_record("benchmarks/cold_start")
-    seconds = record["from_clone"]["seconds"]
-    accuracy = record["from_clone"]["run"]["test_accuracy"]
+    found = record["from_clone"]
+    seconds = found["seconds"]
+    return (
+        f"On {device(record['environment'])} the set-up took {seconds['set-up']:.0f} s, most of it downloads; `.venv` "
+        f"has {found['venv_bytes'] / 1e9:.1f} GB. `make run` took {seconds['run']:.0f} s more, to "
+        f"{100 * found['run']['test_accuracy']:.1f} % test accuracy on the toy dataset "
+        f"({linked('benchmarks/cold_start')})."
+    )
+
+
+def imports():
+    """What importing costs."""
+    record = records.read_record("benchmarks/cold_start")
     package, keras = (
         record["imports"][name]["beyond_python"]["median"] for name in ("import effnet_utils", "import keras")
     )
     return (
-        f"From a fresh clone to a model with {100 * accuracy:.1f} % on the toy dataset: {seconds['total']:.0f} s. Of "
-        f"these the set-up takes {seconds['set-up']:.0f} s (it downloads packages), `make run` {seconds['run']:.0f} s. "
-        f"Beyond Python's own start `import effnet_utils` takes {1000 * package:.0f} ms, `import keras` {keras:.1f} s. "
-        f"On {device(record['environment'])}; "
-        f"{linked('benchmarks/cold_start')}, `make bench BENCH=cold_start`."
+        f"Beyond Python's own start `import effnet_utils` takes {1000 * package:.0f} ms, `import keras` {keras:.1f} s "
+        f"({linked('benchmarks/cold_start')}, `make bench BENCH=cold_start`)."
     )
 
 
@@ -312,15 +343,60 @@ def mutants():
     )
 
 
+# --- In one sentence each ------------------------------------------------------------------------------------------
+
+
+def claims():
+    """What the README says of parity, speed, faults and scale."""
+    proof = records.read_record("benchmarks/proof")
+    largest = max(row["max_difference"] for row in proof["parity"].values())
+    caught = 0
+    for *checks, _ in (row.values() for row in proof["teeth"].values()):
+        caught += any(checks)
+    amd = records.read_record("benchmarks/throughput_cpu_amd")
+    keras, torch = (
+        amd["ratio"]["train"][f"ours / {name}"]["median"]
+        for name in ("keras.applications", "PyTorch compiled, channels last")
+    )
+    other_way = amd["ratio"]["predict"]["ours / PyTorch compiled"]["median"]
+    found = records.read_record("benchmarks/faults")["faults"]
+    killed = found["runs of 07 killed at a random moment, resumed bit for bit"]
+    sweep = records.read_record("benchmarks/sweep_cpu")
+    gain = sweep["two_workers_to_one"]["median"]
+    lines = [
+        f"**Parity**: with the weights of `keras.applications`' B0 to B7, feature maps and logits differ by "
+        f"{largest:g}, and {caught} of {len(proof['teeth'])} planted mistakes are caught "
+        f"({linked('benchmarks/proof')}).",
+        f"**Speed**: on two CPU cores a training step is {keras:.1f} times as fast as with `keras.applications`, "
+        f"{torch:.1f} times as fast as with compiled PyTorch, which predicts {1 / other_way:.1f} times as fast as ours "
+        f"({linked('benchmarks/throughput_cpu_amd')}). On a GPU: not measured.",
+        f"**Faults**: {killed['survived']} of {killed['tried']} runs killed at a random moment and resumed ended with "
+        f"the weights of an uninterrupted run, to the last bit ({linked('benchmarks/faults')}).",
+        f"**Scale**: `python -m effnet_utils sweep` makes a grid of runs on several cores, GPUs or a Ray cluster; with "
+        f"two at a time on two cores {gain:.1f} times as many per hour ({linked('benchmarks/sweep_cpu')}).",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
 BLOCKS = {
     function.__name__: function
-    for function in (results, transfer, speed, latency, cost, start, faults, parity, mutants)
-}
+    for function in (
+        summary, results, transfer, speed, latency, cost, start, imports, faults, parity, mutants, claims,
+    )
+}  # fmt: skip
+# Those that only the README has.
+README_ONLY = ("summary", "claims")
+
+
+def block(name):
+    """The text of one of BLOCKS, with a note on the star if there is one."""
+    text = BLOCKS[name]()
+    return f"{text}\n\n{STAR}" if ".json)\\*" in text else text
 
 
 def filled(text):
     """The text with each block made anew. Raises KeyError for a mark that names no block."""
-    return BLOCK.sub(lambda found: found[1] + BLOCKS[found[2]]() + found[3], text)
+    return BLOCK.sub(lambda found: found[1] + block(found[2]) + found[3], text)
 
 
 def main():

@@ -17,8 +17,10 @@ from effnet_utils.files import project_path
 
 TIME_LIMIT = 4 * 3600
 PACKAGE = Path(__file__).resolve().parents[1]
+KERNEL_LOG = "kernel.log"
 LONGEST = 60  # letters of a temporary folder's path, so that those of sockets inside are short enough
-TRIAL = "trial"  # the tag of a cell that shows something and that the result does not depend on
+# Tags of cells that the result does not depend on: those that show something, and those that the reader completes.
+TRIALS = {"trial", "exercise"}
 TYPES = {"bool": bool, "int": int, "float": float, "str": str}
 
 
@@ -31,8 +33,8 @@ def run_notebook(number_or_path, parameters=None, output_dir="", *, force=False,
         output_dir: folder for the results; "" makes ``runs/<notebook>/<date and time>``.
         force: bool, replace a record that the folder already holds.
         time_limit: int, seconds that one cell may take.
-        trials: bool, execute also the cells tagged "trial", on which no result depends, such as 07's small trainings
-            on the toy dataset. Without, the executed copy lacks them.
+        trials: bool, execute also the cells tagged "trial" or "exercise", on which no result depends, such as 07's
+            small trainings on the toy dataset. Without, the executed copy lacks them.
 
     Returns:
         Path of the executed notebook.
@@ -43,6 +45,7 @@ def run_notebook(number_or_path, parameters=None, output_dir="", *, force=False,
         papermill.PapermillExecutionError: a cell raised an error; the executed copy shows it.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     from effnet_utils.experiments.records import RunFolder
 
@@ -58,18 +61,23 @@ def run_notebook(number_or_path, parameters=None, output_dir="", *, force=False,
     if "output_dir" in cell:
         changes["output_dir"] = str(folder)
     target = folder / path.name
-    with tempfile.TemporaryDirectory(prefix="effnet-", dir=_short_folder()) as sockets, _no_false_alarm():
-        papermill.execute_notebook(
-            str(path if trials else _without_trials(path, sockets)),
-            str(target),
-            parameters=changes,
-            cwd=str(working_folder(path)),
-            kernel_name="python3",
-            kernel_manager_class=_kernel_manager(sockets),
-            progress_bar=False,
-            execution_timeout=time_limit,
-            stdout_file=sys.stdout,
-        )
+    with tempfile.TemporaryDirectory(prefix="effnet-", dir=_short_folder()) as own, _no_false_alarm():
+        try:
+            papermill.execute_notebook(
+                str(path if trials else _without_trials(path, own)),
+                str(target),
+                parameters=changes,
+                cwd=str(working_folder(path)),
+                kernel_name="python3",
+                kernel_manager_class=_kernel_manager(own),
+                progress_bar=False,
+                execution_timeout=time_limit,
+                stdout_file=sys.stdout,
+            )
+        except DeadKernelError:
+            said = Path(own, KERNEL_LOG).read_text(errors="replace").splitlines()
+            print(*said[-20:], sep="\n", file=sys.stderr)  # what it said last may tell why
+            raise
     return target
 
 
@@ -90,7 +98,7 @@ def working_folder(notebook):
 def _without_trials(path, folder):
     """The path of the notebook, or of a copy in ``folder`` if there are cells to leave out."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
-    cells = [cell for cell in notebook["cells"] if TRIAL not in cell["metadata"].get("tags", [])]
+    cells = [cell for cell in notebook["cells"] if not TRIALS & set(cell["metadata"].get("tags", []))]
     if len(cells) == len(notebook["cells"]):
         return path
     copy = Path(folder) / path.name
@@ -199,11 +207,11 @@ def explain(error, path, time_limit=TIME_LIMIT):
     return None
 
 
-def _kernel_manager(sockets):
-    """Kernels of this Python, whatever is registered under the name "python3", that talk through files of their own.
+def _kernel_manager(folder):
+    """Kernels of this Python, whatever is registered under the name "python3", that talk through files in a folder.
 
     With TCP, of those that start at the same time some would find that another has taken their port (papermill's issue
-    511).
+    511). What a kernel writes past the notebook, such as TensorFlow's start-up lines, goes to KERNEL_LOG there.
     """
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -213,8 +221,12 @@ def _kernel_manager(sockets):
     class KernelManager(AsyncKernelManager):
         def __init__(self, **options):
             # Windows has no sockets in files.
-            own = {} if sys.platform == "win32" else {"transport": "ipc", "ip": str(Path(sockets) / "kernel")}
+            own = {} if sys.platform == "win32" else {"transport": "ipc", "ip": str(Path(folder) / "kernel")}
             super().__init__(**options, **own)
             self._kernel_spec = KernelSpec(argv=launcher, display_name="Python 3", language="python")
+
+        async def start_kernel(self, **options):
+            with Path(folder, KERNEL_LOG).open("ab") as log:
+                await super().start_kernel(**options, stderr=log)
 
     return KernelManager

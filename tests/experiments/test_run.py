@@ -130,10 +130,11 @@ def test_run_notebook_returns_the_executed_copy(small, tmp_path, kernel):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trials", [False, True])
-def test_trials_are_left_out(trials, tmp_path, kernel):
+@pytest.mark.parametrize("tag", ["trial", "exercise"])
+def test_trials_are_left_out(tag, trials, tmp_path, kernel):
     path = make_notebook(tmp_path / "small.ipynb", 'output_dir: str = ""  # results', "print(1)", "print(2)")
     notebook = nbformat.read(path, 4)
-    notebook.cells[1].metadata["tags"] = ["trial"]
+    notebook.cells[1].metadata["tags"] = [tag]
     nbformat.write(notebook, path)
     copy = nbformat.read(run_notebook(path, {}, tmp_path / "out", trials=trials), 4)
     assert ("print(1)" in [cell.source for cell in copy.cells]) == trials
@@ -157,10 +158,36 @@ def test_time_limit(tmp_path, kernel, capsys):
 
 @pytest.mark.slow
 def test_a_kernel_that_dies(tmp_path, kernel, capsys):
-    body = "import os, signal; os.kill(os.getpid(), getattr(signal, 'SIGKILL', signal.SIGTERM))"
+    body = "import os, signal\nos.write(2, b'last words')\n"
+    body += "os.kill(os.getpid(), getattr(signal, 'SIGKILL', signal.SIGTERM))"
     dead = make_notebook(tmp_path / "dead.ipynb", 'output_dir: str = ""  # results', body)
     assert main(["run", str(dead), "-o", str(tmp_path / "out")]) == 1
-    assert capsys.readouterr().err.splitlines()[-1].startswith("error: the kernel of dead.ipynb died")
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].startswith("error: the kernel of dead.ipynb died")
+    if sys.platform == "linux":
+        assert "last words" in said
+
+
+@pytest.mark.slow
+def test_a_run_says_nothing_of_the_libraries_start(tmp_path):
+    body = "import keras\nprint(keras.ops.ones(2).shape)"
+    notebook = make_notebook(tmp_path / "quiet.ipynb", 'output_dir: str = ""  # results', body)
+    command = [sys.executable, "-m", "effnet_utils", "run", str(notebook), "-o", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.splitlines() == ["(2,)", f"executed notebook and results: {tmp_path / 'out'}"]
+
+
+def test_what_a_library_says_before_it_aborts_is_not_lost():
+    body = """
+import os
+from effnet_utils.__main__ import without_start_up_lines
+with without_start_up_lines():
+    os.write(2, b"I0000 00:00:1 port.cc:153] oneDNN custom operations are on.\\nno AVX here\\n")
+    os.abort()
+"""
+    done = subprocess.run([sys.executable, "-c", body], capture_output=True, text=True)
+    assert done.returncode and done.stderr.startswith("no AVX here\n")
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ FALSE = [
     ("11", "more than fifteen points", "more than five points"),
     ("12", "200 small notebooks", "400 small notebooks"),
     ("A1", "have the 84.4 %", "have the 84.9 %"),
-    ("README.md", "by 12 to 19 %", "by 15 to 20 %"),
+    ("README.md", "(170 MB)", "(117 MB)"),
     ("results.md", "10,000 training images", "20,000 training images"),
 ]
 

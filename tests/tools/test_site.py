@@ -4,10 +4,10 @@ import io
 import re
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 from tools import site_check, site_pages, site_pictures, tables
-from tools.notebooks import ROOT
+from tools.notebooks import NOTEBOOKS, ROOT
 
 pytestmark = pytest.mark.slow  # pages of the site
 
@@ -48,12 +48,14 @@ def test_tables_are_filled_and_none_is_forgotten(source, monkeypatch, tmp_path):
         site_pages.write_pages(tmp_path)
 
 
-def test_each_notebook_has_a_small_picture(tmp_path):
-    site_pictures.write_thumbnails(tmp_path / "thumbnails")
-    pictures = sorted((tmp_path / "thumbnails").iterdir())
-    assert [path.stem for path in pictures] == [path.stem for path in sorted(ROOT.glob("notebooks/*.ipynb"))]
-    for path in pictures:
-        assert path.stat().st_size <= 20_000 and len(Image.open(path).convert("RGB").getcolors()) > 3, path.name
+def test_each_notebook_has_a_small_picture():
+    pictures = sorted(site_pictures.THUMBNAILS.iterdir())
+    assert [path.stem for path in pictures] == [path.stem for path in NOTEBOOKS]
+    for path, notebook in zip(pictures, NOTEBOOKS, strict=True):
+        stored = Image.open(path).convert("RGB")
+        assert path.stat().st_size <= 20_000 and len(stored.getcolors()) > 3, path.name
+        difference = ImageChops.difference(stored, site_pictures.thumbnail(notebook).convert("RGB"))
+        assert ImageStat.Stat(difference).mean < [2, 2, 2], f"{path.name}: `make tables` draws it again"
 
 
 @pytest.mark.parametrize("name", site_pictures.CHARTS)
@@ -67,10 +69,10 @@ def test_a_chart_says_what_it_shows_and_fits_its_frame(name):
     assert drawn.x0 >= 0 and drawn.y0 >= 0 and drawn.x1 <= width and drawn.y1 <= height, drawn
 
 
-def test_charts_are_on_the_results_page(source):
-    results = (source / "results.md").read_text()
+def test_each_chart_is_on_a_page(source):
+    text = "".join(page.read_text() for page in source.glob("*.md"))
     for name in site_pictures.CHARTS:
-        assert f"](charts/{name}.svg)" in results and (source / "charts" / f"{name}.svg").is_file()
+        assert f"](charts/{name}.svg)" in text and (source / "charts" / f"{name}.svg").is_file()
 
 
 PAGE = '<html><head>{}</head><body><h1 id="top-of-it">T</h1>{}</body></html>'

@@ -96,6 +96,7 @@ def test_the_trainer_sees_augmented_images_and_trains_its_network():
     assert [v.path for v in trainer.trainable_variables] == [v.path for v in network.trainable_variables]
 
 
+@pytest.mark.slow
 def test_its_weights_file_does_not_hold_the_images(tmp_path):
     network = tiny()
     trainer = make_trainer(network, IMAGES, ZERO_NOTHING, 1e-3, 10)
@@ -171,6 +172,7 @@ def test_what_would_mean_other_images_is_refused():
         trainer.fit(IMAGES[:8])
 
 
+@pytest.mark.slow
 def test_what_wraps_the_images_shows_and_predicts_as_its_network(tmp_path):
     network = tiny()
     trainer = make_trainer(network, IMAGES[:8], ZERO_NOTHING, 1e-3, 10)

@@ -1,0 +1,133 @@
+"""Each command of the README works where nothing but `make run` has been done; long ones with small values."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tomllib
+import urllib.request
+
+import numpy as np
+import pytest
+
+from tools.notebooks import ROOT
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="the commands are for make and a POSIX shell"),
+]
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Fenced blocks without a language hold commands, one a line.
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for block in re.findall(r"^```\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    for line in block.splitlines()
+]
+# These need the network: they are read, and tests/notebooks/colab.py installs the package from a git address.
+FROM_NETWORK = ("git clone ", "cd ", "pip install git+")
+SMALL = "-p epochs=1 -p max_train_samples=128"
+# How the commands that train are shortened.
+SHORTER = {
+    "make run": f'make run ARGS="{SMALL}"',
+    "-p epochs=3": SMALL,
+    "-p epochs=2": f"{SMALL} -p layout=cifar-fast",
+    "-p epochs 2": "-p epochs 1 -p max_train_samples 128 -p layout cifar-fast",
+    "-p epochs=10": f"{SMALL} -p data_dir=small.npz",
+}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the checkout with its environment, as it is after `make run`."""
+    folder = tmp_path_factory.mktemp("readme") / "efficientnet"
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0"):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (256, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(256, dtype=np.uint8) % 10
+    np.savez(folder / "small.npz", x_train=images, y_train=labels, x_test=images, y_test=labels, source="noise")
+    return folder
+
+
+def shell(activated=False):
+    """The variables of a shell in which no environment is activated, or this project's."""
+    path = [folder for folder in os.environ["PATH"].split(os.pathsep) if ".venv" not in folder]
+    if activated:
+        path.insert(0, str(ROOT / ".venv" / "bin"))
+    private = ("MAKE", "MFLAGS", "PYTHON", "VIRTUAL_ENV", "KERAS", "PYTEST", "ARGS", "BENCH", "NB")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(private)}
+    return kept | {"PATH": os.pathsep.join(path)}
+
+
+def shortened(command):
+    for text, replacement in SHORTER.items():
+        if text == command or (" " in text and text.startswith("-p") and text in command):
+            return command.replace(text, replacement)
+    return command
+
+
+@pytest.mark.parametrize("command", [line for line in COMMANDS if not line.startswith((*FROM_NETWORK, "make lab"))])
+def test_command(checkout, command):
+    if "jupyterlab" in command:
+        opens_lab(f"{command} --no-browser --allow-root", checkout, shell(activated=True))
+        return
+    environment = shell(activated=command.startswith("python "))
+    done = subprocess.run(
+        shortened(command), shell=True, cwd=checkout, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    if ">" in command:
+        assert "def efficientnet(" in (checkout / command.split("> ")[1]).read_text()
+
+
+def test_make_lab(checkout):
+    assert "make lab" in COMMANDS
+    opens_lab('make lab ARGS="--no-browser"', checkout, shell())
+
+
+def opens_lab(command, folder, environment):
+    """The command prints the address of notebook 00, whose kernel is the environment's Python."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    environment["JUPYTER_PORT"] = str(port)
+    server = subprocess.Popen(
+        command, shell=True, cwd=folder, env=environment, text=True, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        address = None
+        while address is None:
+            line = server.stderr.readline()
+            assert line, "the server has ended"
+            address = re.search(rf"http://127\.0\.0\.1:{port}/lab/tree/(\S+)\?token=(\w+)", line)
+        notebook, token = address.groups()
+        assert notebook == "notebooks/00_start_here.ipynb"
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/kernelspecs?token={token}") as answer:
+            (spec,) = json.load(answer)["kernelspecs"].values()
+        assert spec["name"] == "python3"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.communicate()
+
+
+def test_addresses_are_those_of_the_project():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        repository = tomllib.load(file)["project"]["urls"]["Repository"]
+    assert COMMANDS[:2] == [f"git clone {repository}.git efficientnet", "cd efficientnet"]
+    assert f"pip install git+{repository}.git" in COMMANDS
+
+
+def test_it_is_one_page():
+    # As GitHub shows it: without addresses, HTML and comments.
+    shown = re.sub(r"<!--.*?-->|<[^>]*>|\]\([^)]*\)|[|`*\[\]!-]", " ", README, flags=re.DOTALL)
+    assert len([word for word in shown.split() if re.search(r"\w", word)]) <= 1200
