@@ -6,7 +6,8 @@
     python -m tools.publish --code-only 07  # copy the package's code, before `make execute` runs a long one
     python -m tools.publish runs/07_train_cifar10/20260101-120000/07_train_cifar10.ipynb   # store an executed copy
 
-Time and memory of each run go into records/benchmarks/notebooks.json, and from there into the notebook's first cell.
+Time and memory of each run go into records/benchmarks/notebooks.json, and from there into the notebook's first cell, if
+everything was committed when the command began.
 """
 
 import argparse
@@ -181,11 +182,11 @@ def _duration(seconds):
     return "1 minute" if minutes == 1 else f"{minutes:g} minutes"
 
 
-def note_cost(name, seconds, gigabytes):
+def note_cost(name, seconds, gigabytes, made):
     """Add a run to the record of what the notebooks cost."""
     record = json.loads(COSTS.read_text()) if COSTS.exists() else {"notebooks": {}}
     record["what"] = "one execution of each notebook with its defaults, kernel start included: make notebooks"
-    record["environment"] = environment()
+    record["environment"] = made
     record["notebooks"][name] = {"seconds": round(seconds), "peak_gb": round(gigabytes, 2)}
     record["notebooks"] = dict(sorted(record["notebooks"].items()))
     COSTS.write_text(json.dumps(record, indent=1) + "\n")
@@ -199,7 +200,7 @@ def _run(notebook, name):
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / name
         nbformat.write(notebook, source)
-        return read(run_notebook(source, output_dir=Path(folder) / "out"))
+        return read(run_notebook(source, output_dir=Path(folder) / "out", trials=True))
 
 
 def execute(path):
@@ -227,16 +228,21 @@ def refresh(path):
     return notebook
 
 
-def publish(path):
-    """Execute and store one notebook; of a long one only the cells that read records."""
+def publish(path, made):
+    """Execute and store one notebook; of a long one only the cells that read records.
+
+    ``made`` is the ``environment`` part of the record, from before the first notebook was stored.
+    """
     if number_of(path) in LONG:
         store(refresh(path), path.name)
         return
     notebook, seconds, gigabytes = execute(path)
-    note_cost(path.stem, seconds, gigabytes)
-    state(notebook, seconds, gigabytes)
+    committed = not made["commit"].endswith("-dirty")
+    if committed:
+        note_cost(path.stem, seconds, gigabytes, made)
+        state(notebook, seconds, gigabytes)
     store(notebook, path.name)
-    print(f"    {seconds:.0f} s, {gigabytes:.1f} GB")
+    print(f"    {seconds:.0f} s, {gigabytes:.1f} GB{'' if committed else '; not noted, since not all is committed'}")
 
 
 def main():
@@ -245,6 +251,7 @@ def main():
     parser.add_argument("given", nargs="*", metavar="NOTEBOOK", help=what)
     parser.add_argument("--code-only", action="store_true", help="copy the package's code, execute nothing")
     given = parser.parse_args()
+    made = environment()
     numbers = [number_of(path) for path in NOTEBOOKS]
     for name in given.given or [number for number in numbers if number not in LONG]:
         if name.endswith(".ipynb"):
@@ -255,7 +262,7 @@ def main():
             path = NOTEBOOKS[numbers.index(name)]
             nbformat.write(with_package_code(path), path)
         else:
-            publish(NOTEBOOKS[numbers.index(name)])
+            publish(NOTEBOOKS[numbers.index(name)], made)
 
 
 if __name__ == "__main__":

@@ -121,3 +121,26 @@ def test_measured_time_and_memory_are_stated_unless_they_are_close():
     assert publish.stated(measured) == (10, 1.0)
     publish.state(measured, 95, 2.04)
     assert measured.cells[0].source == "# T\n| Running | 1.5 minutes |\n| Memory | 2.0 GB |"
+
+
+@pytest.mark.parametrize(("commit", "noted"), [("abc", True), ("abc-dirty", False)])
+def test_costs_are_noted_of_committed_code_only(commit, noted, tmp_path, monkeypatch):
+    executed = notebook()
+    del executed.cells[0]
+    monkeypatch.setattr(publish, "COSTS", tmp_path / "notebooks.json")
+    monkeypatch.setattr(publish, "execute", lambda path: (executed, 90.0, 2.0))
+    stored = []
+    monkeypatch.setattr(publish, "store", lambda made, name: stored.append(publish.stated(made)))
+    publish.publish(notebooks.NOTEBOOKS[0], {"commit": commit})
+    assert publish.COSTS.exists() == noted
+    assert stored == [(90, 2) if noted else (10, 1)]
+
+
+@pytest.mark.slow
+def test_exercises_are_executed_too(tmp_path):
+    exercise = nbformat.v4.new_code_cell("print(7)", metadata={"tags": ["exercise"]})
+    cells = [nbformat.v4.new_code_cell('output_dir: str = ""', metadata={"tags": ["parameters"]}), exercise]
+    executed = publish._run(
+        nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {**KERNEL, "language": "python"}}), "small.ipynb"
+    )
+    assert executed.cells[-1].outputs[0].text == "7\n"
