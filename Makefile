@@ -25,7 +25,7 @@ problem = $(shell \
 new_venv = $(if $(wildcard $1/.stamp),,$(if $(problem),$(error $(problem))))if test -e $1/.stamp; \
 	then rm $1/.stamp; else $(PYTHON) -m venv --clear $1; fi
 
-.PHONY: help run lab test test-fast lint test-backends test-colab test-browser test-faults notebooks execute tables proof bench docs docs-links lock set-repo clean
+.PHONY: help run lab test test-fast lint test-backends test-colab test-browser test-faults notebooks execute tables proof bench gpu-kit docs docs-links lock set-repo clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -102,6 +102,10 @@ bench: $(if $(benchmark),.venv/.stamp)  ## list the benchmarks; run one by BENCH
 	$(if $(BENCH),$(if $(benchmark),,$(error there is no benchmarks/$(BENCH).py; make bench lists what there is)))
 	$(if $(BENCH),.venv/bin/python -m benchmarks.$(BENCH) $(ARGS),@for file in $(sort $(benchmarks)); do \
 		printf '%-14s %s\n' "$$(basename "$$file" .py)" "$$(sed -n '1s/^"""//p' "$$file")"; done)
+
+gpu-kit: .venv/.stamp  ## what benchmarks/gpu_day.py needs on a GPU without a network: make gpu-kit GPU_DATA=cifar10_jpeg.npz
+	$(if $(GPU_DATA),,$(error name the images: make gpu-kit GPU_DATA=cifar10_jpeg.npz))
+	.venv/bin/python -m tools.gpu_kit $(GPU_DATA)
 
 SPHINX = .venv/bin/python -m sphinx -q -n -W --keep-going -c site -d site/_build/doctrees site/_build/source
 docs: .venv/.stamp  ## make pages of the notebooks, records and docstrings: site/_build/html, which needs no network

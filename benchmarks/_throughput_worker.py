@@ -74,10 +74,11 @@ def whole_call(call):
 
 
 def load(given):
-    """uint8 images (steps * batch_size, 32, 32, 3) and their labels; the toy dataset again and again."""
+    """uint8 images (steps * batch_size, size, size, 3), labels; the toy dataset again and again, pixels repeated."""
     (images, labels), _ = load_toy()
     chosen = np.arange(given["steps"] * given["batch_size"]) % len(images)
-    return images[chosen], labels[chosen]
+    factor = given["image_size"] // images.shape[1]
+    return images[chosen].repeat(factor, axis=1).repeat(factor, axis=2), labels[chosen]
 
 
 def build_keras(given, images, labels):
@@ -148,11 +149,11 @@ def wait_for(weights):
             torch.cuda.synchronize()
 
 
-def efficientnet_pytorch():
+def efficientnet_pytorch(size):
     """The network, and the modules after which feature maps are compared: the stem and the seven stages."""
     from efficientnet_pytorch import EfficientNet
 
-    network = EfficientNet.from_name("efficientnet-b0", image_size=32, num_classes=CLASSES, drop_connect_rate=0.2)
+    network = EfficientNet.from_name("efficientnet-b0", image_size=size, num_classes=CLASSES, drop_connect_rate=0.2)
     # PyTorch's own operator; the package's default trades time for memory.
     network.set_swish(memory_efficient=False)
     ends = np.cumsum([block.num_repeat for block in network._blocks_args]) - 1
@@ -178,7 +179,7 @@ def build_torch(given, images, labels):
     torch.set_num_threads(os.cpu_count())
     on_gpu = given["on"] == "gpu"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network, ends = timm_b0(given["layout"]) if given["model"] == "timm" else efficientnet_pytorch()
+    network, ends = timm_b0(given["layout"]) if given["model"] == "timm" else efficientnet_pytorch(images.shape[1])
     layout = torch.channels_last if given["channels_last"] else torch.contiguous_format
     network.to(device, memory_format=layout)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.004, fused=True)

@@ -2,6 +2,7 @@
 
     python -m benchmarks.throughput                              # on the CPU, about 15 minutes on 2 cores
     KERAS_BACKEND=jax python -m benchmarks.throughput --on gpu   # needs JAX, PyTorch and timm; about 10 minutes
+    KERAS_BACKEND=jax python -m benchmarks.throughput --on gpu --image-size 224   # the paper's size and strides
 
 Each implementation has a process of its own (_throughput_worker.py), which builds and compiles B0 for 10 classes.
 Then they run in turn, one at a time, A B C, C B A, ..., so that a drift of the machine's speed affects all; ratios are
@@ -19,9 +20,9 @@ On the CPU, float32 and the paper's strides, which keras.applications cannot cha
     PyTorch's own swish in place of the package's memory-saving one; fused AdamW; as many threads as cores
 Prediction is ``predict`` on arrays; for PyTorch, eval() under inference_mode.
 
-On the GPU, bfloat16 and stride layout "cifar": ours on JAX and on PyTorch (torch.compile) by the fast path, and timm
-under torch.compile in its default mode with channels last, autocast and fused AdamW, its uint8 images in the GPU's
-memory, gathered and normalised inside the timed loop, not augmented.
+On the GPU, bfloat16, at 32×32 with the stride layout "cifar": ours on JAX and on PyTorch (torch.compile) by the fast
+path, and timm under torch.compile in its default mode with channels last, autocast and fused AdamW, its uint8 images in
+the GPU's memory, gathered and normalised inside the timed loop, not augmented.
 
 The processes differ in one thing besides: how much memory the C library gives back to the system after each step, to
 take it again in the next. "Plain operations" is a fifth slower than "arrays" for that alone, and as fast with
@@ -30,8 +31,8 @@ MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ at 8 GB; choosing, flipping an
 Times are those of the steps. What ``fit`` and ``predict`` wait after the last one stands apart in the record
 ("seconds_after_last_step"): tf.data's autotuning delays the end of stock ``fit`` by nothing to several seconds.
 
-Writes records/benchmarks/throughput_cpu_amd.json, throughput_cpu_intel.json (after the processor's maker) or
-throughput_gpu.json. --tiny runs --on gpu on a CPU, too.
+Writes records/benchmarks/throughput_cpu_amd.json, throughput_cpu_intel.json (after the processor's maker),
+throughput_gpu.json or throughput_gpu_224.json. --tiny runs --on gpu on a CPU, too.
 """
 
 import itertools
@@ -75,8 +76,9 @@ PAIRS = {
     "gpu": list(itertools.combinations(GPU, 2)),
 }
 DEFAULTS = {
-    "cpu": {"layout": "imagenet", "precision": "float32", "steps": 8, "batch_size": 128},
-    "gpu": {"layout": "cifar", "precision": "mixed_bfloat16", "steps": 96, "batch_size": 512},
+    ("cpu", 32): {"layout": "imagenet", "precision": "float32", "steps": 8, "batch_size": 128},
+    ("gpu", 32): {"layout": "cifar", "precision": "mixed_bfloat16", "steps": 96, "batch_size": 512},
+    ("gpu", 224): {"layout": "imagenet", "precision": "mixed_bfloat16", "steps": 24, "batch_size": 128},
 }
 TINY = {"steps": 1, "batch_size": 8}
 TASKS = ("train", "predict")
@@ -118,9 +120,10 @@ class Worker:
         self.process.wait()
 
 
-def worker_options(on, tiny):
+def worker_options(on, size, tiny):
     """{name: everything that a worker is told}, in the order of a round."""
-    shared = {"python": sys.executable, "on": on, "backend": "tensorflow", "compiled": False, **DEFAULTS[on]}
+    shared = {"python": sys.executable, "on": on, "backend": "tensorflow", "compiled": False, "image_size": size}
+    shared |= DEFAULTS[on, size]
     options = {}
     for name, own in IMPLEMENTATIONS[on].items():
         options[name] = {**shared, **own}
@@ -160,10 +163,12 @@ def spreads(values):
     return {name: spread(found) for name, found in values.items()}
 
 
-def record_name(on, device):
+def record_name(on, size, device):
     """Such as "throughput_cpu_amd" for the device "CPU: AMD EPYC": each maker's processors have a record."""
     maker = re.match(r"CPU: ([A-Za-z]+)", device)
-    return f"throughput_{on}_{maker[1].lower()}" if on == "cpu" and maker else f"throughput_{on}"
+    if on == "cpu" and maker:
+        return f"throughput_cpu_{maker[1].lower()}"
+    return f"throughput_{on}" if size == 32 else f"throughput_{on}_{size}"
 
 
 def run_rounds(workers, rounds):
@@ -181,9 +186,9 @@ def run_rounds(workers, rounds):
     return rates, waits
 
 
-def measure(on, rounds, tiny):
+def measure(on, size, rounds, tiny):
     """Start the workers and let them run in turn; returns the record."""
-    options = worker_options(on, tiny)
+    options = worker_options(on, size, tiny)
     check_machine(on, tiny, options)
     environment = records.environment()  # now: what is edited while it runs is not measured
     workers = {}
@@ -200,7 +205,7 @@ def measure(on, rounds, tiny):
     implementations = {}
     for name, own in options.items():
         implementations[name] = {"steps": own["steps"], "precision": own["precision"], **facts[name]}
-    what = f"B0 at 32x32 with the strides of {own['layout']!r}, batch {own['batch_size']}, {own['precision']}"
+    what = f"B0 at {size}x{size} with the strides of {own['layout']!r}, batch {own['batch_size']}, {own['precision']}"
     return {
         "what": f"{'tiny, no measurement: ' if tiny else ''}{what}, {rounds} rounds",
         "layout": own["layout"],
@@ -218,12 +223,15 @@ def measure(on, rounds, tiny):
 def main(arguments=None):
     parser = argument_parser("throughput", __doc__)
     parser.add_argument("--on", choices=IMPLEMENTATIONS, default="cpu")
+    parser.add_argument("--image-size", type=int, default=32, help="32, or 224 on a GPU")
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args(arguments)
     if given.rounds < 1:
         parser.error(f"--rounds is {given.rounds}; expected at least 1")
-    record = measure(given.on, 2 if given.tiny else given.rounds, given.tiny)
-    write_benchmark(given, record_name(given.on, record["environment"]["device"]), record)
+    if (given.on, given.image_size) not in DEFAULTS:
+        parser.error(f"--image-size is {given.image_size}; expected 32, or 224 with --on gpu")
+    record = measure(given.on, given.image_size, 2 if given.tiny else given.rounds, given.tiny)
+    write_benchmark(given, record_name(given.on, given.image_size, record["environment"]["device"]), record)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmarks.pilots import COMBINED, PILOTS
 from effnet_utils import evidence
 from effnet_utils.experiments import records
 from effnet_utils.files import read_published
@@ -47,7 +48,7 @@ def notebook_map():
     rows = []
     for path in NOTEBOOKS:
         title, facts = first_cell(path)
-        question = re.search(rf"\]\(notebooks/{path.name}\) \| (.*) \|$", readme, re.MULTILINE)[1]
+        question = re.search(rf"\]\(notebooks/{path.name}\) <br>(.*?) \|", readme)[1]
         times = []
         for row, text in facts.items():
             if row.startswith(("Reading", "Running")):
@@ -91,6 +92,9 @@ def pilots():
     for row in sorted(evidence.compare(accuracies, "base", images=5000), key=lambda row: -row.mean):
         interval = "–" if row.verdict == evidence.TOO_FEW else f"{row.low:+.1f} to {row.high:+.1f}"
         rows.append([f"`{row.name}`", f"{row.mean:+.1f}", interval, f"{len(row.gains)}", row.verdict])
+    for name in (*PILOTS, *COMBINED):
+        if name not in accuracies:
+            rows.append([f"`{name}`", *[tables.NOT_MEASURED] * 2, "0", tables.NOT_MEASURED])
     base = ", ".join(f"{100 * accuracy:.1f} %" for accuracy in accuracies["base"].values())
     titles = ["what differs", "points", "interval", "seeds", "verdict"]
     return f"The base reached {base}.\n\n{tables.table(titles, rows)}"

@@ -28,10 +28,11 @@ def test_ratios_are_formed_within_the_rounds():
 
 
 def test_a_record_is_named_after_the_processors_maker():
-    assert throughput.record_name("cpu", "CPU: AMD EPYC") == "throughput_cpu_amd"
-    assert throughput.record_name("cpu", "CPU: Intel(R) Xeon(R) Processor") == "throughput_cpu_intel"
-    assert throughput.record_name("cpu", "CPU: ") == "throughput_cpu"
-    assert throughput.record_name("gpu", "NVIDIA H100") == "throughput_gpu"
+    assert throughput.record_name("cpu", 32, "CPU: AMD EPYC") == "throughput_cpu_amd"
+    assert throughput.record_name("cpu", 32, "CPU: Intel(R) Xeon(R) Processor") == "throughput_cpu_intel"
+    assert throughput.record_name("cpu", 32, "CPU: ") == "throughput_cpu"
+    assert throughput.record_name("gpu", 32, "NVIDIA H100") == "throughput_gpu"
+    assert throughput.record_name("gpu", 224, "NVIDIA H100") == "throughput_gpu_224"
 
 
 @pytest.mark.parametrize("key", ("trainable", "feature_map_sizes"))
@@ -53,7 +54,7 @@ def test_an_absent_python_is_named(tmp_path):
         throughput.check_machine("cpu", False, {"x": {"python": str(tmp_path / "nowhere")}})
 
 
-@pytest.mark.parametrize("arguments", (["--rounds", "0"], ["--on", "tpu"]))
+@pytest.mark.parametrize("arguments", (["--rounds", "0"], ["--on", "tpu"], ["--image-size", "224"]))
 def test_wrong_arguments_are_refused(arguments, capsys):
     with pytest.raises(SystemExit):
         throughput.main(arguments)
