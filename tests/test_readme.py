@@ -30,14 +30,17 @@ COMMANDS = [
 ]
 # These need the network: they are read, and tests/notebooks/colab.py installs the package from a git address.
 FROM_NETWORK = ("git clone ", "cd ", "pip install git+")
-SMALL = "-p epochs=1 -p max_train_samples=128"
+# A third of the widths and depths of B0, for an epoch of two steps.
+THIRD = '{"width": 0.3, "depth": 0.3}'
+SMALL = f"-p epochs=1 -p max_train_samples=128 -p overrides='{THIRD}'"
+QUOTED = SMALL.replace('"', r"\"")
 # How the commands that train are shortened.
 SHORTER = {
-    "make run": f'make run ARGS="{SMALL}"',
+    "make run": f'make run ARGS="{QUOTED}"',
     "-p epochs=3": SMALL,
-    "-p epochs=2": f"{SMALL} -p layout=cifar-fast",
-    "-p epochs 2": "-p epochs 1 -p max_train_samples 128 -p layout cifar-fast",
-    "-p epochs=10": f"{SMALL} -p data_dir=small.npz",
+    "-p epochs=2": SMALL,
+    "-p epochs 2": f"-p epochs 1 -p max_train_samples 128 -r overrides '{THIRD}'",
+    "-p epochs=10": f"{QUOTED} -p data_dir=small.npz",
 }
 
 

@@ -30,12 +30,13 @@ class LiveProgress(keras.callbacks.Callback):
             if self.logger.per_epoch:
                 self._draw()
 
-    def on_train_batch_end(self, batch, logs=None):
+    # Not at a step's end: there Keras would fetch the metrics each time, and a GPU would wait for it.
+    def on_train_batch_begin(self, batch, logs=None):
         now = time.perf_counter()
-        if self.bar is None or now - self.shown < EVERY:
+        if self.bar is None or batch == 0 or now - self.shown < EVERY:
             return
         self.shown = now
-        steps, done = self.params["steps"], batch + 1
+        steps, done = self.params["steps"], batch
         text = f"{done} of {steps} steps of this epoch"
         if done > 1:  # the first step of all is compiled, and its time is counted apart
             left = (now - self.logger.started) / (done - 1) * (steps - done)

@@ -172,6 +172,8 @@ class EpochLogger(keras.callbacks.Callback):
             run was resumed.
     """
 
+    async_safe = True  # else Keras would fetch the metrics after each step, and a GPU would wait for it
+
     def __init__(self, validation=None):
         super().__init__()
         self.validation = validation
@@ -189,7 +191,7 @@ class EpochLogger(keras.callbacks.Callback):
         self.started = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        if not self.compiled:
+        if batch == 0 and not self.compiled:
             self.compiled = True
             now = time.perf_counter()
             self.compile_seconds += now - self.started
@@ -234,13 +236,15 @@ class StopAtNaN(keras.callbacks.Callback):
         FloatingPointError: names the epoch and the batch.
     """
 
+    async_safe = True
+
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
-        self.losses = []
+        self.losses = {}
 
     def on_train_batch_end(self, batch, logs=None):
         # The mean since the epoch began. Not looked at in each step: that would wait for the device.
-        self.losses.append(logs["loss"])
+        self.losses[batch] = logs["loss"]
         if len(self.losses) % 50 == 0:
             self._look()
 
@@ -248,8 +252,8 @@ class StopAtNaN(keras.callbacks.Callback):
         self._look()
 
     def _look(self):
-        bad = np.flatnonzero(~np.isfinite([float(loss) for loss in self.losses]))
-        if len(bad):
+        bad = [batch for batch, loss in sorted(self.losses.items()) if not np.isfinite(float(loss))]
+        if bad:
             raise FloatingPointError(
                 f"the loss is {float(self.losses[bad[0]])} since batch {bad[0] + 1} of epoch {self.epoch + 1}; a lower "
                 "learning_rate is the usual cure. The state after the epoch before is kept as a checkpoint"

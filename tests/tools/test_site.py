@@ -42,7 +42,9 @@ def test_tables_are_filled_and_none_is_forgotten(source, monkeypatch, tmp_path):
         assert "{{" not in page.read_text(), page.name
     assert tables.results() in (source / "results.md").read_text()
     assert "| `bn-0.99` | -9.7 | -13.1 to -6.3 | 3 | difference |" in (source / "results.md").read_text()
-    assert "| `strides-late-1` | not measured | not measured | 0 | not measured |" in (source / "results.md").read_text()
+    assert (
+        "| `strides-late-1` | not measured | not measured | 0 | not measured |" in (source / "results.md").read_text()
+    )
     assert "| b0 | 77.1 | 93.3 | 5.3 | 0.39 |" in (source / "published.md").read_text()
     monkeypatch.setitem(tables.BLOCKS, "new", lambda: "")
     with pytest.raises(ValueError, match=r"on no page of site/: \{\{ new \}\}"):

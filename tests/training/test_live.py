@@ -54,7 +54,7 @@ def test_a_bar_and_curves_that_go_at_the_end(places, monkeypatch):
     fit()
     bar, curves = places
     texts = [content.data for content in bar.shown]
-    assert len(texts) == 2 * 3 + 1 and texts[-1] == ""
+    assert len(texts) == 2 * 2 + 1 and texts[-1] == ""
     assert 'max="3" value="1"' in texts[0] and "> 1 of 3 steps of this epoch<" in texts[0]
     assert "> 2 of 3 steps of this epoch, about 0 seconds left in it<" in texts[1]
     assert [type(content).__name__ for content in curves.shown] == ["Image", "Image", "HTML"]

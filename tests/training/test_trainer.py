@@ -8,6 +8,7 @@ import pytest
 
 from effnet_utils import load_toy
 from effnet_utils.training.augment import Batches, augment
+from effnet_utils.training.live import LiveProgress
 from effnet_utils.training.recipe import Recipe
 from effnet_utils.training.trainer import EpochLogger, OnDeviceTrainer, StopAtNaN, make_trainer
 from tests.tiny import dtype_policy, tiny
@@ -184,6 +185,12 @@ def test_what_wraps_the_images_shows_and_predicts_as_its_network(tmp_path):
     trainer.export(tmp_path / "exported", verbose=False)
     size = sum(path.stat().st_size for path in (tmp_path / "exported").rglob("*") if path.is_file())
     assert size < 3e6, "the images are not in it"
+
+
+def test_keras_does_not_wait_for_the_metrics_of_each_step():
+    logger = EpochLogger()
+    together = keras.callbacks.CallbackList([logger, StopAtNaN(), LiveProgress(logger)], add_history=True)
+    assert together._async_train
 
 
 class Poison(keras.callbacks.Callback):
