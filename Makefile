@@ -158,7 +158,7 @@ clean:  ## remove the environments and caches; data and runs stay
 	@$(call new_venv,.venv)
 	@awk '/^uv==/ {on = 1} on {print} on && !/\\$$/ {exit}' requirements.lock > .venv/uv.txt
 	@.venv/bin/python $(PIP_INSTALL) --require-hashes -r .venv/uv.txt
-	@.venv/bin/python -m uv pip install -q --python .venv/bin/python --require-hashes -r requirements.lock || { \
+	@.venv/bin/python -m uv --no-config pip install -q --python .venv/bin/python --require-hashes -r requirements.lock || { \
 		echo "uv could not install them (why, is said above), so pip does"; \
 		.venv/bin/python $(PIP_INSTALL) --require-hashes -r requirements.lock; }
 	@.venv/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .

@@ -3,7 +3,7 @@
     python -m benchmarks.cold_start         # about 15 minutes; writes records/benchmarks/cold_start.json
     python -m benchmarks.cold_start --tiny  # few images and few imports; writes runs/tiny/cold_start.json
 
-Clones the last commit of this checkout into a temporary folder, makes its environment there without pip's cache, and
+Clones the last commit of this checkout into a temporary folder, makes its environment there without a cache, and
 trains by `make run`, once. The packages are downloaded: the seconds of the set-up depend on the network and the
 package index as much as on this machine. Imports run in fresh interpreters, in rounds of one each, forwards and
 backwards alternately, after one round that is not counted; beyond_python is what a statement takes beyond `pass` in the
@@ -37,7 +37,7 @@ def from_clone(repository, arguments=()):
     Raises subprocess.CalledProcessError when a step fails; its output is above.
     """
     environment = {name: value for name, value in os.environ.items() if name not in PRIVATE}
-    environment["PIP_NO_CACHE_DIR"] = "1"
+    environment |= {"PIP_NO_CACHE_DIR": "1", "UV_NO_CACHE": "1"}
     seconds = {}
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
@@ -53,7 +53,7 @@ def from_clone(repository, arguments=()):
         venv_bytes = sum(path.lstat().st_size for path in (clone / ".venv").rglob("*") if not path.is_dir())
     return {
         "seconds": {**seconds, "total": round(sum(seconds.values()), 3)},
-        "downloads": "in the set-up, without pip's cache; its seconds depend on the network and the package index",
+        "downloads": "in the set-up, without a cache; its seconds depend on the network and the package index",
         "venv_bytes": venv_bytes,
         "run": {
             "commit": run["environment"]["commit"],

@@ -121,6 +121,7 @@ case "$*" in
 *sys.version_info*) echo {version};;
 *ensurepip*) exit {ensurepip};;
 "-m venv --clear "*) rm -rf "$4"; mkdir -p "$4/bin"; cp "$0" "$4/bin/python";;
+*"-m uv "*) test ! -e broken -a ! -e nouv;;
 *"pip "*) test ! -e broken;;
 esac
 """
@@ -190,6 +191,14 @@ def test_half_made_environment_is_made_again(make, tmp_path):
     broken.unlink()
     assert make(".venv/.stamp", python).returncode == 0
     assert calls.read_text().count("-m venv --clear") == 2
+
+    # pip installs the lock only where uv cannot, and it is said.
+    with_pip = "install -q --require-hashes -r requirements.lock"
+    assert f"-m pip --disable-pip-version-check {with_pip}" not in calls.read_text()
+    stamp.unlink()
+    (tmp_path / "nouv").touch()
+    assert "uv could not install them" in make(".venv/.stamp", python).stdout and stamp.exists()
+    assert f"-m pip --disable-pip-version-check {with_pip}" in calls.read_text()
 
     # Complete: nothing to do, and the Python that made it is not needed any more.
     calls.unlink()
