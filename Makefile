@@ -36,7 +36,7 @@ run: .venv/.stamp  ## train on a CPU in minutes: notebook 07 with small values; 
 # The environment's own kernel before any of the same name that this machine has. Jupyter wants root to be told twice.
 lab: .venv/.stamp  ## open the notebooks in JupyterLab, 00 first; without a display, open the address that it prints
 	JUPYTER_PREFER_ENV_PATH=1 .venv/bin/python -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) \
-		notebooks/00_start_here.ipynb $(ARGS)
+		--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(ARGS)
 
 test: lint  ## check the style, then run the tests; choose tests by ARGS="-k scaling"
 	.venv/bin/python -m tools.reading
