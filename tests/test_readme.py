@@ -41,7 +41,7 @@ QUOTED = SMALL.replace('"', r"\"")
 SHORTER = {
     "make run": f'make run ARGS="{QUOTED}"',
     "-p epochs=3": SMALL,
-    "-p epochs=2": SMALL,
+    "-p epochs=2": f"{SMALL} --no-trials",
     "-p epochs 2": f"-p epochs 1 -p max_train_samples 128 -r overrides '{THIRD}'",
     "-p epochs=10": f"{QUOTED} -p data_dir=small.npz",
 }

@@ -30,7 +30,7 @@ class LiveProgress(keras.callbacks.Callback):
             if self.logger.per_epoch:
                 self._draw()
 
-    # Not at a step's end: there Keras would fetch the metrics each time, and a GPU would wait for it.
+    # Not at a step's end: for that, Keras on JAX and PyTorch would fetch the metrics, and the GPU would wait.
     def on_train_batch_begin(self, batch, logs=None):
         now = time.perf_counter()
         if self.bar is None or batch == 0 or now - self.shown < EVERY:

@@ -172,7 +172,7 @@ class EpochLogger(keras.callbacks.Callback):
             run was resumed.
     """
 
-    async_safe = True  # else Keras would fetch the metrics after each step, and a GPU would wait for it
+    async_safe = True  # else Keras on JAX and PyTorch would fetch the metrics after each step, and the GPU would wait
 
     def __init__(self, validation=None):
         super().__init__()
