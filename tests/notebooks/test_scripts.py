@@ -15,7 +15,6 @@ from effnet_utils.datasets import load_image_dir
 from effnet_utils.experiments import records
 from effnet_utils.files import shipped_script
 from effnet_utils.textures import TEXTURE_CLASSES, write_texture_folder
-from tools.notebooks import ROOT, code_cells, read
 
 
 def run_script(name, *arguments):
@@ -175,18 +174,15 @@ def test_train_is_short_and_needs_little_of_the_package():
 
 
 @pytest.mark.slow
-def test_finetune_reaches_the_accuracy_of_notebook_08(tmp_path):
-    """On the same 120 test images of the three textures, at most 8 fewer right than in the notebook's stored run.
+def test_finetune_makes_a_classifier_of_a_folder(tmp_path):
+    """The three textures, at 64 pixels and with two epochs per stage: 92 of 120 test images right on one machine.
 
-    The notebook has 112 right and the script 114: they draw other random numbers. Two standard errors of a difference
-    on which 15 images count are 8.
+    Chance is 40, two standard errors are 9. With its own values the script had 114 right, notebook 08 112.
     """
-    notebook = read(ROOT / "notebooks" / "08_transfer_learning.ipynb")
-    outputs = "".join(output.get("text", "") for cell in code_cells(notebook) for output in cell.outputs)
-    correct, count = map(int, re.search(r"test accuracy .*: (\d+) of (\d+);", outputs).groups())
-    printed = run_script("finetune.py", write_texture_folder(tmp_path / "images"), "--out", tmp_path)
+    options = ["--size", "64", "--epochs", "2", "--out", tmp_path]
+    printed = run_script("finetune.py", write_texture_folder(tmp_path / "images"), *options)
     assert "600 images of 3 classes" in printed and "broken.jpg" in printed
     accuracy = json.loads((tmp_path / "test_accuracy.json").read_text())
-    assert count * accuracy >= correct - 8
+    assert 120 * accuracy >= 78
     model, class_names = load_classifier(tmp_path)
     assert model.output_shape == (None, 3) and tuple(class_names) == TEXTURE_CLASSES
