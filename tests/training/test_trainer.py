@@ -49,6 +49,23 @@ def test_the_same_seed_gives_the_same_training():
     assert [row["loss"] for row in first] == pytest.approx([row["loss"] for row in second], rel=1e-3)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_the_step_of_a_gpu_trains_here_too(precision):
+    """As far as a CPU can tell: compiled by XLA, uint8 images in a variable, half precision with loss scaling."""
+    with dtype_policy(precision):
+        keras.utils.set_random_seed(0)
+        network = tiny()
+        batches = Batches(LABELS[:320], 32, 10, ZERO_NOTHING, 0)
+        trainer = make_trainer(network, IMAGES[:320], ZERO_NOTHING, 2e-2, 3 * len(batches))
+        trainer.jit_compile = True
+        logger = EpochLogger()
+        trainer.fit(batches, epochs=3, verbose=0, callbacks=[logger, StopAtNaN()])
+    assert logger.per_epoch[-1]["loss"] < logger.per_epoch[0]["loss"] < 3
+    assert network.get_layer("stem_conv").compute_dtype == precision.removeprefix("mixed_")
+    assert {weight.dtype for weight in network.trainable_weights} == {"float32"}
+
+
 def test_the_recipe_sets_zeros_where_there_is_a_skip():
     network = tiny()
     make_trainer(network, IMAGES[:8], Recipe(), 1e-3, 100)
