@@ -268,8 +268,8 @@ def start():
     found = record["from_clone"]
     seconds = found["seconds"]
     return (
-        f"On {device(record['environment'])} the set-up took {seconds['set-up']:.0f} s, most of it downloads; `.venv` "
-        f"has {found['venv_bytes'] / 1e9:.1f} GB. `make run` took {seconds['run']:.0f} s more, to "
+        f"On {device(record['environment'])} the set-up took {seconds['set-up']:.0f} s; it fills `.venv` with "
+        f"{found['venv_bytes'] / 1e9:.1f} GB. `make run` took {seconds['run']:.0f} s more, to "
         f"{100 * found['run']['test_accuracy']:.1f} % test accuracy on the toy dataset "
         f"({linked('benchmarks/cold_start')})."
     )
