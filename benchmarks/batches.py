@@ -1,7 +1,7 @@
 """Which batch fits a GPU, and what it is worth: images per second and memory of a training step, by batch size.
 
     KERAS_BACKEND=jax python -m benchmarks.batches          # about a minute for each image size
-    python -m benchmarks.batches --tiny                     # two small batches, on any machine
+    python -m benchmarks.batches --tiny                     # one small batch, on any machine
 
 B0 for 10 classes with the stride layout "cifar" at 32×32 and the paper's at 224×224, bfloat16, the step of notebook 07.
 Each batch has a process of its own, so that its peak of memory is its own. A batch that does not fit is recorded as
@@ -26,7 +26,7 @@ from effnet_utils.training.recipe import Recipe
 from effnet_utils.training.trainer import make_trainer
 
 BATCHES = {32: (64, 128, 256, 512, 1024), 224: (32, 64, 128, 256)}
-TINY = {32: (4, 8)}
+TINY = {32: (4,)}
 LAYOUTS = {32: "cifar", 224: "imagenet"}
 STEPS = 20
 

@@ -223,7 +223,7 @@ def scale_chart():
     title = (
         f"On two cores, two runs at a time finish {two / one:.1f} times\nas many per hour as one that has both cores"
     )
-    fig = bars_with_quartiles(rates, title, "small runs of notebook 07 per hour, median and quartiles", ".0f")
+    fig = bars_with_quartiles(rates, title, "runs per hour, median and quartiles", ".0f")
     return fig, f"{one_line(title)}. {listing(medians, '.0f')} runs per hour."
 
 
