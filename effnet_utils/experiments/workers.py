@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from effnet_utils.experiments.run import declared, explain, run_notebook, working_folder
@@ -22,6 +22,7 @@ from effnet_utils.files import atomic_write, project_path
 
 LOG = "log.txt"
 TIME_TO_STOP = 60  # seconds that a run has to stop its kernel when the sweep was killed
+TIME_TO_HEAR = 10  # seconds after which runs that did not end at Ctrl-C are told by their pipe
 PATHS = ("data_dir", "image_dir", "model_path", "lite_path")  # parameters that name files which a run reads
 
 
@@ -41,19 +42,27 @@ class LocalWorkers:
             variables = {"CUDA_VISIBLE_DEVICES": str(number % gpus)} if gpus else {}
             self.parts.put((cores[number::count] or cores, variables))
         self.pool = ThreadPoolExecutor(count)
+        self.futures = []
+        self.pipes = []
 
     def submit(self, notebook, values, folder):
-        return self.pool.submit(self._run, notebook, values, folder)
+        self.futures.append(self.pool.submit(self._run, notebook, values, folder))
+        return self.futures[-1]
 
     def _run(self, notebook, values, folder):
         cores, variables = self.parts.get()
         try:
-            return run_in_process(notebook, values, folder, cores, variables)
+            return run_in_process(notebook, values, folder, cores, variables, self.pipes)
         finally:
             self.parts.put((cores, variables))
 
     def close(self):
-        self.pool.shutdown(cancel_futures=True)
+        """End the runs that still go on; Ctrl-C in a terminal reaches them, a signal to the sweep alone does not."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        wait(self.futures, TIME_TO_HEAR)
+        for pipe in self.pipes:
+            pipe.close()
+        self.pool.shutdown()
 
 
 class RayWorkers:
@@ -129,7 +138,7 @@ def _on_node(name, content, values):
         return line, files
 
 
-def run_in_process(notebook, values, folder, cores=(), variables=None):
+def run_in_process(notebook, values, folder, cores=(), variables=None, pipes=None):
     """One run in a process of its own; returns the last line of its log.
 
     Args:
@@ -138,6 +147,7 @@ def run_in_process(notebook, values, folder, cores=(), variables=None):
         folder: Path for its files and log.txt, made when it is not there.
         cores: numbers of the cores that it may use; empty is all.
         variables: dict of environment variables, in addition.
+        pipes: list that gets the connection which the run has to this process; closing it ends the run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # Forked from a process that has imported what the runner needs, so that a run does not wait for that.
@@ -145,6 +155,8 @@ def run_in_process(notebook, values, folder, cores=(), variables=None):
     context.set_forkserver_preload(["papermill", "effnet_utils.experiments.parameters"])
     # The run reads from this pipe, and finds it closed when this process ends, by whatever cause.
     parent, held_open = context.Pipe(duplex=False)
+    if pipes is not None:
+        pipes.append(held_open)
     process = context.Process(target=_child, args=(notebook, values, folder, cores, variables or {}, parent))
     process.start()
     process.join()

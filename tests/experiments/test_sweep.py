@@ -169,9 +169,10 @@ def assert_it_continues(command, out):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="Windows has no process groups")
-def test_ctrl_c_ends_the_runs_too_and_the_same_command_continues(grid, tmp_path):
+@pytest.mark.parametrize("name", ["killpg", "kill"], ids=["to all, as a terminal does", "to the sweep alone"])
+def test_ctrl_c_ends_the_runs_too_and_the_same_command_continues(name, grid, tmp_path):
     sweep, command, out = begin(grid, tmp_path)
-    os.killpg(sweep.pid, signal.SIGINT)
+    getattr(os, name)(sweep.pid, signal.SIGINT)
     assert sweep.wait(timeout=60) == 130
     assert {log.read_text().splitlines()[-1] for log in out.glob("*/log.txt")} == {"interrupted"}
     assert_it_continues(command, out)
