@@ -365,15 +365,15 @@ def claims():
     gain = sweep["two_workers_to_one"]["median"]
     lines = [
         f"**Parity**: with the weights of `keras.applications`' B0 to B7, feature maps and logits differ by "
-        f"{largest:g}, and {caught} of {len(proof['teeth'])} planted mistakes are caught "
+        f"{largest:g}, and {caught} of {len(proof['teeth'])} mistakes made on purpose are caught "
         f"({linked('benchmarks/proof')}).",
-        f"**Speed**: on two CPU cores a training step is {keras:.1f} times as fast as with `keras.applications`, "
-        f"{torch:.1f} times as fast as with compiled PyTorch, which predicts {1 / other_way:.1f} times as fast as ours "
+        f"**Speed**, on two CPU cores: in training {keras:.1f} times as fast as `keras.applications` and {torch:.1f} "
+        f"times as fast as compiled PyTorch; in prediction compiled PyTorch is {1 / other_way:.1f} times as fast "
         f"({linked('benchmarks/throughput_cpu_amd')}). On a GPU: not measured.",
         f"**Faults**: {killed['survived']} of {killed['tried']} runs killed at a random moment and resumed ended with "
         f"the weights of an uninterrupted run, to the last bit ({linked('benchmarks/faults')}).",
-        f"**Scale**: `python -m effnet_utils sweep` makes a grid of runs on several cores, GPUs or a Ray cluster; with "
-        f"two at a time on two cores {gain:.1f} times as many per hour ({linked('benchmarks/sweep_cpu')}).",
+        f"**Scale**: `python -m effnet_utils sweep` makes grids of runs on cores, GPUs or a Ray cluster; on two cores, "
+        f"two at a time finish {gain:.1f} times as many per hour as one ({linked('benchmarks/sweep_cpu')}).",
     ]
     return "\n".join(f"- {line}" for line in lines)
 
