@@ -50,10 +50,9 @@ def test_the_same_seed_gives_the_same_training():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
-def test_the_step_of_a_gpu_trains_here_too(precision):
+def test_the_step_of_a_gpu_trains_here_too():
     """As far as a CPU can tell: compiled by XLA, uint8 images in a variable, half precision with loss scaling."""
-    with dtype_policy(precision):
+    with dtype_policy("mixed_float16"):
         keras.utils.set_random_seed(0)
         network = tiny()
         batches = Batches(LABELS[:320], 32, 10, ZERO_NOTHING, 0)
@@ -62,7 +61,7 @@ def test_the_step_of_a_gpu_trains_here_too(precision):
         logger = EpochLogger()
         trainer.fit(batches, epochs=3, verbose=0, callbacks=[logger, StopAtNaN()])
     assert logger.per_epoch[-1]["loss"] < logger.per_epoch[0]["loss"] < 3
-    assert network.get_layer("stem_conv").compute_dtype == precision.removeprefix("mixed_")
+    assert network.get_layer("stem_conv").compute_dtype == "float16"
     assert {weight.dtype for weight in network.trainable_weights} == {"float32"}
 
 
