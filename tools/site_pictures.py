@@ -240,8 +240,7 @@ def parity_chart():
     ax.set(yticks=range(len(found)), yticklabels=found, xlim=(-0.5, len(checks) - 0.5), ylim=(len(found) - 0.5, -0.5))
     ax.set_xticks(range(len(checks)), [*checks[:-1], "usual test"], rotation=35, ha="right")
     ax.grid(visible=False)
-    usual = sum(bool(row[checks[-1]]) for row in found.values())
-    all_checks = sum(any(row[check] for check in checks[:-1]) for row in found.values())
+    all_checks, usual = tables.noticed(found)
     title = (
         f"Seven checks notice {all_checks} of {len(found)} planted mistakes;\n"
         f"the usual test (initial weights, tolerance 1e-5) notices {usual}"
