@@ -152,15 +152,18 @@ clean:  ## remove the environments and caches; data and runs stay
 	rm -rf .venv .venv-backends .pytest_cache .ruff_cache .hypothesis dist site/_build ./*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# uv does in a seventh of the time what pip does; where it cannot (an index or a proxy that only pip is told of), pip does.
+# $(call install,FOLDER,ARGUMENTS): uv does in a seventh of the time what pip does; where it cannot (an index or a proxy that
+# only pip is told of), pip does.
+install = .venv/bin/python -m uv --no-config pip install -q --python $1/bin/python $2 || { \
+		echo "uv could not install them (why, is said above), so pip does"; \
+		$1/bin/python $(PIP_INSTALL) $2; }
+
 .venv/.stamp: pyproject.toml requirements.lock
 	@echo "Installing the locked packages into .venv (once, 3.3 GB; a minute, or some with a slow network)"
 	@$(call new_venv,.venv)
 	@awk '/^uv==/ {on = 1} on {print} on && !/\\$$/ {exit}' requirements.lock > .venv/uv.txt
 	@.venv/bin/python $(PIP_INSTALL) --require-hashes -r .venv/uv.txt
-	@.venv/bin/python -m uv --no-config pip install -q --python .venv/bin/python --require-hashes -r requirements.lock || { \
-		echo "uv could not install them (why, is said above), so pip does"; \
-		.venv/bin/python $(PIP_INSTALL) --require-hashes -r requirements.lock; }
+	@$(call install,.venv,--require-hashes -r requirements.lock)
 	@.venv/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -170,9 +173,9 @@ $(AXE): tests/browser/package.json tests/browser/package-lock.json
 	@touch $@
 
 # --no-deps for the package itself: its TensorFlow is left out, so that Keras cannot fall back on it.
-.venv-backends/.stamp: pyproject.toml requirements-backends.txt
-	@echo "Installing JAX and PyTorch into .venv-backends (once, a few minutes)"
+.venv-backends/.stamp: pyproject.toml requirements-backends.txt | .venv/.stamp
+	@echo "Installing JAX and PyTorch into .venv-backends (once, a minute or two)"
 	@$(call new_venv,.venv-backends)
-	@.venv-backends/bin/python $(PIP_INSTALL) -r requirements-backends.txt
+	@$(call install,.venv-backends,-r requirements-backends.txt)
 	@.venv-backends/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from effnet_utils import efficientnet
-from effnet_utils.datasets import describe_dataset, load_cifar10
+from effnet_utils.datasets import describe_dataset, load_cifar10, load_toy
 from effnet_utils.evaluation import evaluate, predict_proba, predict_tta
 from effnet_utils.experiments import records
 from effnet_utils.training.augment import Batches
@@ -91,6 +91,14 @@ def spread(values):
     """Repeated measurements as a record holds them: the names of QUANTILES, each with four significant digits."""
     found = np.quantile(values, list(QUANTILES.values()))
     return {name: float(f"{value:.4g}") for name, value in zip(QUANTILES, found, strict=True)}
+
+
+def toy_images(n, size):
+    """uint8 images (n, size, size, 3), labels (n,): the toy dataset again and again, its pixels repeated."""
+    (images, labels), _ = load_toy()
+    chosen = np.arange(n) % len(images)
+    factor = size // images.shape[1]
+    return images[chosen].repeat(factor, axis=1).repeat(factor, axis=2), labels[chosen]
 
 
 def load_split(data_dir, max_train_samples, eval_split):

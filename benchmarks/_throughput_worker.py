@@ -17,9 +17,8 @@ from functools import partial
 import keras
 import numpy as np
 
-from benchmarks._common import seconds_of
+from benchmarks._common import seconds_of, toy_images
 from effnet_utils import LAYOUTS, efficientnet
-from effnet_utils.datasets import load_toy
 from effnet_utils.experiments import records
 from effnet_utils.training.augment import Batches
 from effnet_utils.training.recipe import Recipe
@@ -71,14 +70,6 @@ class StepClock(keras.callbacks.Callback):
 def whole_call(call):
     """(seconds of a call, 0.0): without tf.data nothing is waited for after the steps."""
     return seconds_of(call), 0.0
-
-
-def load(given):
-    """uint8 images (steps * batch_size, size, size, 3), labels; the toy dataset again and again, pixels repeated."""
-    (images, labels), _ = load_toy()
-    chosen = np.arange(given["steps"] * given["batch_size"]) % len(images)
-    factor = given["image_size"] // images.shape[1]
-    return images[chosen].repeat(factor, axis=1).repeat(factor, axis=2), labels[chosen]
 
 
 def build_keras(given, images, labels):
@@ -257,7 +248,7 @@ def main():
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     given = json.loads(sys.argv[1])
-    images, labels = load(given)
+    images, labels = toy_images(given["steps"] * given["batch_size"], given["image_size"])
     build = build_torch if given["model"] in ("efficientnet-pytorch", "timm") else build_keras
     train, predict, trainable, sizes = build(given, images, labels)
     tasks = {"train": train, "predict": predict}

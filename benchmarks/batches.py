@@ -15,11 +15,9 @@ import sys
 import time
 
 import keras
-import numpy as np
 
-from benchmarks._common import ROOT, argument_parser, output_folder
+from benchmarks._common import ROOT, argument_parser, output_folder, toy_images
 from effnet_utils import efficientnet
-from effnet_utils.datasets import load_toy
 from effnet_utils.experiments import records
 from effnet_utils.training.augment import Batches
 from effnet_utils.training.recipe import Recipe
@@ -47,14 +45,12 @@ def memory_bytes():
 def measure(size, batch_size, steps):
     """One batch size, in this process: images per second of the second of two epochs, seconds of the first step."""
     keras.config.set_dtype_policy("mixed_bfloat16")
-    (images, labels), _ = load_toy()
-    chosen = np.arange(batch_size * steps) % len(images)
-    images = images[chosen].repeat(size // 32, axis=1).repeat(size // 32, axis=2)
+    images, labels = toy_images(batch_size * steps, size)
     recipe = Recipe()
     options = {"input_shape": (size, size, 3), "classes": 10, "classifier_activation": None, **recipe.build_options()}
     network = efficientnet("b0", layout=LAYOUTS[size], **options)
     trainer = make_trainer(network, images, recipe, 1e-3, 2 * steps)
-    batches = Batches(labels[chosen], batch_size, 10, recipe, 0)
+    batches = Batches(labels, batch_size, 10, recipe, 0)
     seconds = []
     for _ in range(2):
         start = time.perf_counter()

@@ -8,7 +8,6 @@ The largest difference of the logits, in units of their standard deviation, must
 up to 5e-4 (JAX on a CPU, B4). Writes records/benchmarks/gpu_check.json, and ends with an error beyond that. --tiny: B0.
 """
 
-import math
 import os
 import sys
 
@@ -21,7 +20,7 @@ import numpy as np  # noqa: E402
 from benchmarks._common import ROOT, argument_parser, write_benchmark  # noqa: E402
 from effnet_utils import efficientnet  # noqa: E402
 from effnet_utils.experiments import records  # noqa: E402
-from effnet_utils.parity import randomise  # noqa: E402
+from effnet_utils.parity import randomise, randomise_kernels  # noqa: E402
 
 EXPECTED = ROOT / ".gpu" / "expected.npz"
 VARIANTS = ("b0", "b4")
@@ -32,13 +31,8 @@ TOLERANCE = 1e-3
 def logits(variant):
     """Those of four images (4, 1000), float32."""
     model = efficientnet(variant, input_shape=(SIZE, SIZE, 3), classifier_activation=None)
-    randomise(model)  # all but the kernels
-    random = np.random.default_rng(1)
-    for layer in model.layers:
-        if hasattr(layer, "kernel") and layer.weights:
-            *size, _, outputs = (1, 1, *layer.kernel.shape)[-4:]
-            deviation = math.sqrt(2 / (math.prod(size) * outputs))
-            layer.kernel.assign(random.normal(0, deviation, layer.kernel.shape))
+    randomise(model)
+    randomise_kernels(model)
     images = np.random.default_rng(0).integers(0, 256, (4, SIZE, SIZE, 3)).astype("float32")
     return keras.ops.convert_to_numpy(model(images, training=False))
 

@@ -47,6 +47,20 @@ def randomise(model, seed=0):
             weight.assign(DRAWS[weight.name](rng, weight.shape))
 
 
+def randomise_kernels(model, seed=1):
+    """Draw every kernel with NumPy, so that it is the same on every backend: normal, variance 2 / fan-out.
+
+    Args:
+        model: ``keras.Model``; changed in place.
+        seed: int.
+    """
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        if layer.weights and hasattr(layer, "kernel"):
+            *size, _, outputs = (1, 1, *layer.kernel.shape)[-4:]
+            layer.kernel.assign(rng.normal(0, math.sqrt(2 / (math.prod(size) * outputs)), layer.kernel.shape))
+
+
 def copy_weights(source, target):
     """Give the layers of ``target`` the weights of those of the same names in ``source``.
 

@@ -267,6 +267,21 @@ def test_randomise_leaves_nothing_at_its_start_and_repeats():
     assert all(np.array_equal(a, b) for a, b in zip(first, model.get_weights(), strict=True))
 
 
+def test_randomise_kernels_draws_with_numpy_by_fan_out():
+    model = small()
+    before = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
+    parity.randomise_kernels(model)
+    for weight in model.weights:
+        same = keras.ops.convert_to_numpy(weight) == before[weight.path]
+        assert not same.any() if weight.name == "kernel" else same.all(), weight.path
+    kernel = keras.ops.convert_to_numpy(model.get_layer("block1a_dwconv").kernel)
+    assert kernel.std() == pytest.approx((2 / 9) ** 0.5, rel=0.2)
+    first = model.get_weights()
+    keras.utils.set_random_seed(5)
+    parity.randomise_kernels(model)
+    assert all(np.array_equal(a, b) for a, b in zip(first, model.get_weights(), strict=True))
+
+
 # --- compare_initialisation -----------------------------------------------------------------------------------------
 
 

@@ -3,14 +3,13 @@
 KERAS_BACKEND=tensorflow python -m tests.backends.tensorflow_maps
 """
 
-import math
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from effnet_utils import efficientnet
-from effnet_utils.parity import map_outputs, randomise
+from effnet_utils.parity import map_outputs, randomise, randomise_kernels
 
 FILE = Path(__file__).parents[2] / ".cache" / "tensorflow_maps.npz"
 VARIANTS = ("b0", "b1", "b2", "b3")
@@ -24,11 +23,7 @@ def build(variant):
     options = {"bn_momentum": 0.0, "dropout_rate": 0, "drop_connect_rate": 0}
     model = efficientnet(variant, input_shape=IMAGES.shape[1:], classifier_activation=None, **options)
     randomise(model)
-    rng = np.random.default_rng(1)
-    for layer in model.layers:
-        if layer.weights and hasattr(layer, "kernel"):
-            *size, _, outputs = (1, 1, *layer.kernel.shape)[-4:]
-            layer.kernel.assign(rng.normal(0, math.sqrt(2 / (math.prod(size) * outputs)), layer.kernel.shape))
+    randomise_kernels(model)
     return model
 
 
