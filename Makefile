@@ -161,7 +161,7 @@ install = .venv/bin/python -m uv --no-config pip install -q --python $1/bin/pyth
 		$1/bin/python $(PIP_INSTALL) $2; }
 
 .venv/.stamp: pyproject.toml requirements.lock
-	@echo "Installing the locked packages into .venv (once, 3.3 GB; a minute, or some with a slow network)"
+	@echo "Installing the locked packages into .venv (once, 3 GB; a minute, or some with a slow network)"
 	@$(call new_venv,.venv)
 	@awk '/^uv==/ {on = 1} on {print} on && !/\\$$/ {exit}' requirements.lock > .venv/uv.txt
 	@.venv/bin/python $(PIP_INSTALL) --require-hashes -r .venv/uv.txt
