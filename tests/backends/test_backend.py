@@ -4,11 +4,13 @@
 """
 
 import os
+from functools import partial
 
 import keras
 import numpy as np
 import pytest
 
+from benchmarks._throughput_worker import StepClock
 from effnet_utils import efficientnet, load_toy
 from effnet_utils.evaluation import evaluate, predict_proba
 from effnet_utils.inspection import grad_cam, gradient
@@ -83,3 +85,14 @@ def test_a_saved_model_needs_no_custom_objects(trained, tmp_path, monkeypatch):
 def test_the_faster_step_is_for_tensorflow_alone(trained):
     model = trained[0]
     assert (accelerate(model) is model) == (keras.backend.backend() != "tensorflow")
+
+
+def test_the_clock_of_the_throughput_sees_the_last_step():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    clock = StepClock(4)
+    inputs = np.ones((32, 3), "float32")
+    for call in (partial(model.fit, inputs, inputs[:, :2]), partial(model.predict, inputs)):
+        clock.begin = clock.end = None
+        steps, after = clock.seconds(partial(call, batch_size=8, verbose=0))
+        assert steps > 0 and after >= 0
