@@ -103,15 +103,14 @@ def build_keras(given, images, labels):
         return clock.seconds(partial(fit, epochs=1, verbose=0))
 
     # On a GPU the images to predict are those in its memory; on a CPU they are an array for everybody.
-    predictor = network
-    inputs = images
+    call = partial(network.predict, images)
     if given["on"] == "gpu":
         n = len(images)
-        predictor = model
         inputs = {"index": np.arange(n, dtype="int32"), "flip": np.zeros(n, bool), "shift": np.zeros((n, 2), "int32")}
+        call = partial(keras.Model.predict, model, inputs)  # the trainer's own takes images
 
     def predict():
-        return clock.seconds(partial(predictor.predict, inputs, batch_size=batch_size, verbose=0))
+        return clock.seconds(partial(call, batch_size=batch_size, verbose=0))
 
     trainable = sum(int(np.prod(weight.shape)) for weight in network.trainable_weights)
     return train, predict, trainable, keras_map_sizes(network)
