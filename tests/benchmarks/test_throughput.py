@@ -8,15 +8,19 @@ from benchmarks import throughput
 
 
 @pytest.mark.slow
-def test_one_implementation_at_a_tiny_size(tmp_path, monkeypatch):
-    monkeypatch.setitem(throughput.IMPLEMENTATIONS, "cpu", {"ours": throughput.OURS})
-    monkeypatch.setitem(throughput.PAIRS, "cpu", [("ours", "ours")])
-    throughput.main(["--tiny", "--output-dir", str(tmp_path)])
-    (path,) = tmp_path.glob("throughput_cpu*.json")
+@pytest.mark.parametrize(
+    ("on", "sizes"), [("cpu", [16, 16, 8, 4, 2, 2, 1, 1]), ("gpu", [32, 32, 16, 8, 4, 4, 2, 2])], ids=["cpu", "gpu"]
+)
+def test_one_implementation_at_a_tiny_size(on, sizes, tmp_path, monkeypatch):
+    """What a GPU would measure runs here, too: on TensorFlow, and on this machine's CPU."""
+    monkeypatch.setitem(throughput.IMPLEMENTATIONS, on, {"ours": throughput.OURS})
+    monkeypatch.setitem(throughput.PAIRS, on, [("ours", "ours")])
+    throughput.main(["--tiny", "--on", on, "--output-dir", str(tmp_path)])
+    (path,) = tmp_path.glob(f"throughput_{on}*.json")
     record = json.loads(path.read_text())
     assert record["rounds"] == 2 and record["what"].startswith("tiny, no measurement")
     ours = record["implementations"]["ours"]
-    assert ours["trainable"] == 4_020_358 and ours["feature_map_sizes"] == [16, 16, 8, 4, 2, 2, 1, 1]
+    assert ours["trainable"] == 4_020_358 and ours["feature_map_sizes"] == sizes
     for task in throughput.TASKS:
         assert record["images_per_second"][task]["ours"]["min"] > 0
         assert 0 < record["seconds_after_last_step"][task]["ours"]["max"] < 60
