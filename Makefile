@@ -61,7 +61,7 @@ test-backends: .venv/.stamp .venv-backends/.stamp  ## run the model on JAX and o
 # Each Python in an environment with Colab's versions; the notebooks' set-up cell installs the package from a git URL.
 COLAB_PYTHONS = 3.12 3.13
 test-colab: .venv/.stamp  ## run each notebook alone as on Colab; one Python by COLAB_PYTHONS=3.13
-	@echo "Each notebook alone, with Colab's versions, on Python $(COLAB_PYTHONS): half an hour for each Python"
+	@echo "Each notebook alone, with Colab's versions, on Python $(COLAB_PYTHONS): a quarter of an hour for each Python"
 	COLAB_PYTHONS="$(COLAB_PYTHONS)" .venv/bin/python -m pytest -n 2 tests/notebooks/colab.py $(ARGS)
 
 # With axe-core from npm and the system's Chromium. The longest tests first, and each process takes the next one.

@@ -32,7 +32,7 @@ PYTHONS = os.environ.get("COLAB_PYTHONS", "3.12 3.13").split()
 # IPython and ipykernel in Colab's versions, which are years old; nbval runs the cells and compares.
 INSTALLED = [f"{name}=={version}" for name, version in COLAB.items()]
 INSTALLED += ["filelock", "tqdm", "ipython==7.34.0", "ipykernel==6.17.1", "nbval", "pytest", "pip"]
-INSTALLED += ["pyyaml", "click", "nbclient", "tenacity"]  # what papermill needs and Colab has
+INSTALLED += ["aiohttp", "pyyaml", "click", "nbclient", "tenacity"]  # what papermill needs and Colab has
 # What a notebook may install besides: weights, names of classes, exporters and runtimes, and what these bring along.
 BESIDES = {Requirement(line).name for line in EXTRAS["pretrained"] + EXTRAS["deploy"]} | {"backports.strenum"}
 BESIDES |= {"papermill", "entrypoints"}
