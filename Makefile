@@ -131,7 +131,7 @@ set-repo:  ## set the repository's public name everywhere: make set-repo REPO=ow
 	test -n "$$old" || { echo "pyproject.toml names no Repository on GitHub" >&2; exit 1; }; \
 	edge='[^A-Za-z0-9_.-]'; \
 	new="s,(^|$$edge)$$old(([.]git|[.])?($$edge|$$)),\1"$(quoted_repo)"\2,g"; \
-	for file in pyproject.toml README.md CITATION.cff notebooks/*.ipynb; do \
+	for file in pyproject.toml README.md CITATION.cff site/*.md notebooks/*.ipynb; do \
 		test -f "$$file" || continue; \
 		sed -E -e "$$new" -e "$$new" "$$file" > "$$file.new" && cat "$$file.new" > "$$file" && rm "$$file.new" || exit 1; \
 	done

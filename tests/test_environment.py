@@ -134,6 +134,7 @@ def make(tmp_path):
     for name in names.split():
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks", ignore=shutil.ignore_patterns("images", ".*"))
+    shutil.copytree(ROOT / "site", tmp_path / "site", ignore=shutil.ignore_patterns("_*", "explore*"))
     # Of a `make test` around these tests, nothing must reach the make that is tested.
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", "REPO"))}
 
@@ -210,7 +211,7 @@ def test_half_made_environment_is_made_again(make, tmp_path):
 
 def public_text(folder):
     files = [folder / name for name in ("pyproject.toml", "README.md", "CITATION.cff")]
-    files += sorted(folder.glob("notebooks/*.ipynb"))
+    files += sorted(folder.glob("notebooks/*.ipynb")) + sorted(folder.glob("site/*.md"))
     return {file.name: file.read_text(encoding="utf-8") for file in files}
 
 

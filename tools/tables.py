@@ -373,7 +373,7 @@ def claims():
         f"{largest:g}, and {caught} of {len(proof['teeth'])} mistakes made on purpose are caught "
         f"({linked('benchmarks/proof')}).",
         f"**Speed**, on two CPU cores: in training {keras:.1f} times as fast as `keras.applications`, {torch:.1f} "
-        f"times PyTorch's fastest, compiled; in prediction that is {1 / other_way:.1f} times as fast "
+        f"times compiled PyTorch; in prediction PyTorch is {1 / other_way:.1f} times as fast "
         f"({linked('benchmarks/throughput_cpu_amd')}).",
         f"**Faults**: {killed['survived']} of {killed['tried']} runs killed at a random moment and resumed ended with "
         f"the weights of an uninterrupted run, bit for bit ({linked('benchmarks/faults')}).",
