@@ -52,7 +52,7 @@ lint: .venv/.stamp  ## in seconds: style, form of the notebooks, their code agai
 
 # conftest.py and plugins of the main tests may need TensorFlow, which this environment does not have. At level 0, XLA compiles
 # in two thirds of the time.
-BACKEND_TESTS = .venv-backends/bin/python -m pytest -n 2 --dist loadgroup --confcutdir=tests/backends tests/backends
+BACKEND_TESTS = .venv-backends/bin/python -m pytest -n 2 --dist loadfile --confcutdir=tests/backends tests/backends
 test-backends: .venv/.stamp .venv-backends/.stamp  ## run the model on JAX and on PyTorch and compare with TensorFlow
 	KERAS_BACKEND=tensorflow .venv/bin/python -m tests.backends.tensorflow_maps
 	KERAS_BACKEND=jax XLA_FLAGS=--xla_backend_optimization_level=0 $(BACKEND_TESTS)

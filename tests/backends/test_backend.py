@@ -19,7 +19,7 @@ from effnet_utils.training.augment import Batches
 from effnet_utils.training.recipe import Recipe
 from effnet_utils.training.trainer import EpochLogger, make_trainer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("trained")]  # one process trains the model that they share
+pytestmark = pytest.mark.slow
 
 EPOCHS = 3
 BATCH = 32

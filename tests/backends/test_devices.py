@@ -15,8 +15,6 @@ import pytest
 from effnet_utils.training._distribution import PROCESSES, distribution_scope, init_distributed
 from effnet_utils.training.checkpoints import _read_checked
 
-pytestmark = pytest.mark.xdist_group("devices")  # they share a fixture of a minute
-
 BACKEND = keras.backend.backend()
 WORKER = Path(__file__).with_name("devices_worker.py")
 # XLA then compiles in two thirds of the time, and how fast the compiled step is does not matter here.
