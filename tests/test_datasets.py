@@ -185,8 +185,8 @@ def test_wrong_archive_is_refused_before_it_is_opened(archive, work, monkeypatch
 
 
 def test_interrupted_unpacking_leaves_no_folder(archive, work, monkeypatch):
-    def interrupted(tar, temporary, filter):
-        tar.extract(f"{FOLDER}/data_batch_1", temporary, filter=filter)
+    def interrupted(tar, temporary, **options):
+        tar.extract(f"{FOLDER}/data_batch_1", temporary, **options)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
