@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -147,12 +146,16 @@ def test_it_runs_all_retries_what_failed_and_then_runs_only_what_is_missing(grid
 def begin(grid, tmp_path, in_background=False):
     """(process, command's arguments, folder of the runs) of a sweep whose two runs have begun, and would last.
 
-    Shells let programs in the background ignore SIGINT.
+    Shells let programs in the background ignore SIGINT, and nohup SIGHUP: these tests may run so themselves.
     """
+
+    def as_from_a_shell():
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN if in_background else signal.SIG_DFL)
+
     path, out = grid(grid={"rate": [0.5]}, seeds=[0, 1]), tmp_path / "out"
     command = ["sweep", str(path), "--output-dir", str(out), "--workers", "2"]
-    ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN) if in_background else None
-    sweep = subprocess.Popen([*PROGRAM, *command], start_new_session=True, preexec_fn=ignore)
+    sweep = subprocess.Popen([*PROGRAM, *command], start_new_session=True, preexec_fn=as_from_a_shell)
     until = time.monotonic() + 300
     while len(list(out.glob("tries-*"))) < 2 and time.monotonic() < until:
         time.sleep(0.1)
