@@ -17,15 +17,14 @@ from effnet_utils.training.checkpoints import _read_checked
 
 BACKEND = keras.backend.backend()
 WORKER = Path(__file__).with_name("devices_worker.py")
-# XLA then compiles in two thirds of the time, and how fast the compiled step is does not matter here.
-QUICKLY = "--xla_backend_optimization_level=0"
+XLA_FLAGS = os.environ.get("XLA_FLAGS", "")  # those of `make test-backends`
 spreads = pytest.mark.skipif(BACKEND == "torch", reason="PyTorch takes one device")
 
 
 def start(folder, variables=(), **given):
     folder.mkdir(exist_ok=True)
     command = [sys.executable, str(WORKER), json.dumps({"folder": str(folder), **given})]
-    environment = os.environ | {"XLA_FLAGS": f"{QUICKLY} --xla_force_host_platform_device_count=2"} | dict(variables)
+    environment = os.environ | {"XLA_FLAGS": f"{XLA_FLAGS} --xla_force_host_platform_device_count=2"} | dict(variables)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
@@ -97,7 +96,7 @@ def test_two_processes_take_the_steps_of_one(one_and_two, place):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    together = {"KERAS_DISTRIBUTION_JOB_ADDRESSES": address, PROCESSES: "2", "XLA_FLAGS": QUICKLY}
+    together = {"KERAS_DISTRIBUTION_JOB_ADDRESSES": address, PROCESSES: "2", "XLA_FLAGS": XLA_FLAGS}
     workers = [
         start(place / f"process{k}", together | {"KERAS_DISTRIBUTION_PROCESS_ID": str(k)}, devices=2) for k in range(2)
     ]
