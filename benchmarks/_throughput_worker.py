@@ -2,7 +2,8 @@
 
 The first argument is a JSON object (``throughput`` makes it). The first line written says what was built; then each
 line read, such as {"task": "train"}, is answered by one line: the seconds from the first step's beginning to the last
-one's end, and how long the call went on after that. All lines are JSON.
+one's end, and how long the call went on after that. The task "profile" trains, too, and adds the seconds of each of the
+device's operations. All lines are JSON.
 """
 
 import importlib.metadata
@@ -10,9 +11,12 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
+from collections import Counter
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -220,6 +224,51 @@ def torch_map_sizes(network, ends, images):
     return sizes
 
 
+# --- Profiles -----------------------------------------------------------------------------------------------------
+
+
+def jax_operations(run):
+    """{name: seconds on the device} of a call on JAX."""
+    import jax
+
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            run()
+        (path,) = Path(folder).rglob("*.xplane.pb")
+        planes = {plane.name: plane for plane in jax.profiler.ProfileData.from_file(str(path)).planes}
+    # A GPU's kernels and copies are on its streams; a CPU's operations are in XLA's threads.
+    plane = planes.get("/device:GPU:0") or planes["/host:CPU"]
+    found = Counter()
+    for line in plane.lines:
+        if line.name.startswith(("Stream", "tf_XLA")):
+            for event in line.events:
+                found[event.name] += event.duration_ns / 1e9
+    return found
+
+
+def torch_operations(run):
+    """{name: seconds on the device} of a call on PyTorch."""
+    import torch
+
+    with torch.profiler.profile() as profile:
+        run()
+    found = Counter()
+    on_gpu = torch.cuda.is_available()
+    wanted = torch.autograd.DeviceType.CUDA if on_gpu else torch.autograd.DeviceType.CPU
+    for row in profile.key_averages():
+        if row.device_type == wanted:
+            found[row.key] += (row.self_device_time_total if on_gpu else row.self_cpu_time_total) / 1e6
+    return found
+
+
+def profile(train):
+    """The answer to "profile"."""
+    operations = {"jax": jax_operations, "torch": torch_operations}[keras.backend.backend()]
+    found = []
+    seconds_by_name = operations(lambda: found.append(train()))
+    return {"seconds": found[0][0], "operations": seconds_by_name}
+
+
 def versions():
     """Of Python and of the packages that are installed."""
     found = {"python": platform.python_version()}
@@ -253,8 +302,12 @@ def main():
     }
     print(json.dumps(ready), file=answers)
     for line in sys.stdin:
-        seconds, waited = tasks[json.loads(line)["task"]]()
-        print(json.dumps({"seconds": seconds, "waited": waited}), file=answers)
+        task = json.loads(line)["task"]
+        if task == "profile":
+            answer = profile(train)
+        else:
+            answer = dict(zip(("seconds", "waited"), tasks[task](), strict=True))
+        print(json.dumps(answer), file=answers)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ all records so far.
     step        images per second of a training step against timm under torch.compile, at 32 and at 224 pixels
     fine-tune   all of Lite0 on all 50,000 images at 224 pixels
     batches     images per second and memory, by batch size
+    profile     which operations take the GPU's time in a training step
 """
 
 import argparse
@@ -35,7 +36,23 @@ LAYOUTS = ("cifar", "cifar-fine")
 RATES = ("6e-3", "1e-2")
 DEFAULT_RATE = "1e-2"
 # The usual seconds of each part, by which it is decided whether to begin; compilation included. Not measured yet.
-USUAL = {"check": 40, "choose": 60, "test": 60, "step": 120, "step at 224": 120, "fine-tune": 150, "batches": 90}
+USUAL = {
+    "check": 40,
+    "choose": 60,
+    "test": 60,
+    "step": 120,
+    "step at 224": 120,
+    "fine-tune": 150,
+    "batches": 90,
+    "profile": 120,
+}
+# Of the parts that have one record; those that train look themselves, for each run.
+RECORDS = {
+    "step": "throughput_gpu",
+    "step at 224": "throughput_gpu_224",
+    "batches": "batches_gpu",
+    "profile": "profile_gpu",
+}
 
 
 def set_up():
@@ -100,12 +117,12 @@ def parts(folder, data, tiny):
     if not tiny:  # the same code as "step"
         yield "step at 224", "throughput", ["--on", "gpu", "--image-size", "224", "--rounds", "3", *shared]
     yield "batches", "batches", shared
+    yield "profile", "gpu_profile", shared
 
 
 def done(name, folder):
-    """Whether a part has its record; those that train look themselves, for each run."""
-    file = {"step": "throughput_gpu", "step at 224": "throughput_gpu_224", "batches": "batches_gpu"}.get(name)
-    return file is not None and (folder / f"{file}.json").is_file()
+    """Whether a part has its record."""
+    return name in RECORDS and (folder / f"{RECORDS[name]}.json").is_file()
 
 
 def environment(folder):

@@ -108,11 +108,15 @@ class Worker:
             raise RuntimeError(f"{self.name} stopped with exit code {self.process.wait()}; its output is above")
         return json.loads(line)
 
-    def run(self, task):
-        """(images per second in the steps of one run, seconds that its call went on after the last step)."""
+    def ask(self, task):
+        """The worker's answer, a dict, to one of its tasks. Raises RuntimeError when it has stopped."""
         with suppress(BrokenPipeError):  # it stopped; reading says so
             self.process.stdin.write(json.dumps({"task": task}).encode() + b"\n")
-        answer = self.read()
+        return self.read()
+
+    def run(self, task):
+        """(images per second in the steps of one run, seconds that its call went on after the last step)."""
+        answer = self.ask(task)
         return self.options["steps"] * self.options["batch_size"] / answer["seconds"], answer["waited"]
 
     def stop(self):

@@ -4,13 +4,14 @@
 """
 
 import os
+import time
 from functools import partial
 
 import keras
 import numpy as np
 import pytest
 
-from benchmarks._throughput_worker import StepClock
+from benchmarks._throughput_worker import StepClock, profile
 from effnet_utils import efficientnet, load_toy
 from effnet_utils.evaluation import evaluate, predict_proba
 from effnet_utils.inspection import grad_cam, gradient
@@ -96,3 +97,20 @@ def test_the_clock_of_the_throughput_sees_the_last_step():
         clock.begin = clock.end = None
         steps, after = clock.seconds(partial(call, batch_size=8, verbose=0))
         assert steps > 0 and after >= 0
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="of ours, a GPU trains with JAX and PyTorch")
+def test_a_profile_adds_up_the_operations():
+    layer = keras.layers.Dense(1000)
+    images = np.ones((4000, 1000), "float32")
+    layer(images)  # builds it
+
+    def train():
+        start = time.perf_counter()
+        keras.ops.convert_to_numpy(layer(images))
+        return time.perf_counter() - start, 0.0
+
+    found = profile(train)
+    assert all(type(name) is str for name in found["operations"])
+    # The matrix product alone; the threads of a CPU may add theirs.
+    assert found["seconds"] / 10 < sum(found["operations"].values()) < 10 * found["seconds"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import gpu_check, gpu_day
+from benchmarks import gpu_check, gpu_day, gpu_profile
 from tools import gpu_kit
 from tools.notebooks import ROOT
 
@@ -98,6 +98,15 @@ def test_another_network_is_noticed(tmp_path, monkeypatch):
         gpu_check.main(arguments)
 
 
+def test_a_profile_begins_with_the_longest_operation():
+    found = gpu_profile.percentages({"a": 0.001, "b": 0.003}, 0.005)
+    assert found == [
+        " 75.0%       3.00 ms  b",
+        " 25.0%       1.00 ms  a",
+        "2 names, 4.00 ms in all, in steps that took 5.00 ms",
+    ]
+
+
 @pytest.mark.slow
 def test_its_parts_run_on_a_cpu(tmp_path, data, monkeypatch):
     """With the backend of these tests; the scripts of the other parts have tests of their own."""
@@ -110,7 +119,7 @@ def test_its_parts_run_on_a_cpu(tmp_path, data, monkeypatch):
     write = [sys.executable, "-m", "benchmarks.gpu_check", "--tiny", "--write", "--expected", expected]
     subprocess.run(write, cwd=ROOT, env=os.environ, check=True)
     every = list(gpu_day.parts(tmp_path / "records", data, tiny=True))
-    assert [name for name, *_ in every] == ["check", "choose", "test", "step", "fine-tune", "batches"]
+    assert [name for name, *_ in every] == ["check", "choose", "test", "step", "fine-tune", "batches", "profile"]
     monkeypatch.setattr(gpu_day, "done", lambda name, folder: name not in ("check", "batches"))
     arguments = ["--tiny", "--output-dir", str(tmp_path / "records"), "--data", str(data)]
     gpu_day.main([*arguments, "--bundle", str(tmp_path / "gpu.tar")])
