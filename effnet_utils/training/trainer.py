@@ -135,7 +135,16 @@ def make_trainer(network, images, recipe, learning_rate, steps, optimizer=None):
     # "auto" is all that, but leaves PyTorch uncompiled everywhere.
     on_torch_gpu = keras.backend.backend() == "torch" and not device_name().startswith("CPU")
     trainer.compile(chosen, loss, metrics=["accuracy"], jit_compile=True if on_torch_gpu else "auto")
+    _create_variables(trainer)
     return trainer
+
+
+def _create_variables(trainer):
+    """Those of optimizer and metrics: TensorFlow traces a step that creates variables twice, which takes seconds."""
+    trainer.optimizer.build(trainer.trainable_variables)
+    scores = np.zeros((1, *trainer.network.output.shape[1:]), "float32")
+    trainer.compute_metrics(None, scores, scores)
+    trainer.reset_metrics()
 
 
 def initialise(network, recipe):

@@ -217,6 +217,15 @@ class Poison(keras.callbacks.Callback):
             self.model.network.get_layer("predictions").bias.assign(np.full(10, np.nan))
 
 
+def test_the_step_is_traced_once(monkeypatch):
+    """TensorFlow traces it again when it creates variables, such as the optimizer's: half of the time before step 1."""
+    traced = []
+    step = OnDeviceTrainer.train_step
+    monkeypatch.setattr(OnDeviceTrainer, "train_step", lambda self, data: traced.append(1) or step(self, data))
+    fit(epochs=1)
+    assert traced == [1]
+
+
 @pytest.mark.slow
 def test_a_nan_loss_ends_the_training():
     with pytest.raises(FloatingPointError, match="nan since batch 3 of epoch 1; a lower learning_rate"):
