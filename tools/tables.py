@@ -91,6 +91,7 @@ def summary():
     tuned = "finetune_lite0_128-224px_all_rate0.0005_test_seed0"
     chosen = {
         "Lite0, fine-tuned at 128 to 224 pixels": {tuned: records.read_record(tuned)},
+        "B0 from scratch, 12 epochs, `cifar`": records.read_records("cifar10-jpeg_b0_cifar-12-epochs_seed*"),
         "B0 from scratch, 10 epochs, `cifar`": records.read_records("cifar10-jpeg_b0_cifar_seed*"),
         "B0 from scratch, 10 epochs, `cifar-fast`": records.read_records("cifar10-jpeg_b0_cifar-fast_seed*"),
         "B0 from scratch, 3 epochs, `cifar-fast`": records.read_records("toy_b0_cifar-fast_seed*"),
