@@ -141,8 +141,11 @@ def make_trainer(network, images, recipe, learning_rate, steps, optimizer=None):
 
 def _create_variables(trainer):
     """Those of optimizer and metrics: TensorFlow traces a step that creates variables twice, which takes seconds."""
+    outputs = getattr(trainer.network, "outputs", None)
+    if outputs is None:
+        return  # a subclassed network has its own variables only after the first step
     trainer.optimizer.build(trainer.trainable_variables)
-    scores = np.zeros((1, *trainer.network.output.shape[1:]), "float32")
+    scores = np.zeros((1, *outputs[0].shape[1:]), "float32")
     trainer.compute_metrics(None, scores, scores)
     trainer.reset_metrics()
 
