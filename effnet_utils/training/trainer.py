@@ -54,7 +54,18 @@ class OnDeviceTrainer(keras.Model):
         if "validation_data" in options:
             raise TypeError("fit takes no validation_data here; use EpochLogger(validation=(images, labels))")
         dataset, needed = distribute(batches, self)
+        self._create_variables()
         return super().fit(dataset, callbacks=[*needed, *callbacks], shuffle=False, **options)
+
+    def _create_variables(self):
+        """Those of optimizer and metrics: TensorFlow traces a step that creates any twice, which takes seconds."""
+        outputs = getattr(self.network, "outputs", None)
+        if outputs is None:
+            return  # a subclassed network has its own variables only after the first step
+        self.optimizer.build(self.trainable_variables)
+        scores = np.zeros((1, *outputs[0].shape[1:]), "float32")
+        self.compute_metrics(None, scores, scores)
+        self.reset_metrics()
 
     def evaluate(self, *args, **options):
         """Refused: indices would mean training images.
@@ -135,19 +146,7 @@ def make_trainer(network, images, recipe, learning_rate, steps, optimizer=None):
     # "auto" is all that, but leaves PyTorch uncompiled everywhere.
     on_torch_gpu = keras.backend.backend() == "torch" and not device_name().startswith("CPU")
     trainer.compile(chosen, loss, metrics=["accuracy"], jit_compile=True if on_torch_gpu else "auto")
-    _create_variables(trainer)
     return trainer
-
-
-def _create_variables(trainer):
-    """Those of optimizer and metrics: TensorFlow traces a step that creates variables twice, which takes seconds."""
-    outputs = getattr(trainer.network, "outputs", None)
-    if outputs is None:
-        return  # a subclassed network has its own variables only after the first step
-    trainer.optimizer.build(trainer.trainable_variables)
-    scores = np.zeros((1, *outputs[0].shape[1:]), "float32")
-    trainer.compute_metrics(None, scores, scores)
-    trainer.reset_metrics()
 
 
 def initialise(network, recipe):
