@@ -9,7 +9,7 @@ Names are the compilers' (XLA's, Triton's) or the libraries' (cuDNN's). Writes r
 """
 
 from benchmarks._common import argument_parser, write_benchmark
-from benchmarks.throughput import Worker, check_machine, worker_options
+from benchmarks._throughput import Worker, check_machine, worker_options
 from effnet_utils.experiments import records
 
 SIZE = 32

@@ -26,6 +26,7 @@ TRAINING = (
     ),
 )
 FINE_TUNING = (*NETWORK, "benchmarks/_finetune.py", "effnet_utils/transfer.py", "effnet_utils/pretrained.py")
+THROUGHPUT = (*TRAINING, "benchmarks/_throughput.py", "benchmarks/_throughput_worker.py")
 # By the beginning of a record's name.
 CODE = {
     "ablation_": TRAINING,
@@ -39,15 +40,18 @@ CODE = {
     "screen_": (*FINE_TUNING, "benchmarks/screen.py"),
     "toy_": TRAINING,
     "transfer_": (*NETWORK, "effnet_utils/transfer.py", "effnet_utils/pretrained.py"),
+    "benchmarks/batches": (*TRAINING, "benchmarks/batches.py"),
     "benchmarks/cold_start": (*TRAINING, "benchmarks/cold_start.py"),
     "benchmarks/cost": (*TRAINING, "benchmarks/cost.py"),
     "benchmarks/exact_pixels": (*NETWORK, "benchmarks/exact_pixels.py"),
     "benchmarks/faults": (*TRAINING, "effnet_utils/training/checkpoints.py", "effnet_utils/experiments/run.py"),
+    "benchmarks/gpu_check": (*NETWORK, "benchmarks/gpu_check.py"),
     "benchmarks/latency": (*NETWORK, "effnet_utils/deploy.py", "benchmarks/latency.py"),
     "benchmarks/notebooks": NETWORK,
+    "benchmarks/profile": (*THROUGHPUT, "benchmarks/gpu_profile.py"),
     "benchmarks/proof": (*NETWORK, "effnet_utils/parity.py", "tools/proof.py"),
     "benchmarks/sweep": (*TRAINING, "effnet_utils/experiments/sweep.py", "benchmarks/sweep.py"),
-    "benchmarks/throughput": (*TRAINING, "benchmarks/throughput.py", "benchmarks/_throughput_worker.py"),
+    "benchmarks/throughput": (*THROUGHPUT, "benchmarks/throughput.py"),
     "benchmarks/web_runtimes": (),  # sizes of other people's files
 }
 

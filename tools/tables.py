@@ -15,7 +15,7 @@ from tools.notebooks import ROOT
 README = ROOT / "README.md"
 BLOCK = re.compile(r"(<!-- from records: (\w+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 NOT_MEASURED = "not measured"
-STAR = "\\* Measured with an earlier version of the code; the record names the commit."
+STAR = "\\* Measured with an earlier version of the code."
 # What today's keys are called in records that were written earlier.
 EARLIER_KEYS = {
     "eval_split": ("evaluate_on",),
@@ -86,7 +86,7 @@ def results():
 
 
 def summary():
-    """The README's choice of results: of each kind the best, and the model of `make run`; not measured stands last."""
+    """The README's choice of results: of each kind the best; not measured stands last."""
     titles = ("network", "data", "seeds", "test accuracy (range)", "with flip TTA", "fastest training on two CPU cores")
     tuned = "finetune_lite0_128-224px_all_rate0.0005_test_seed0"
     chosen = {
@@ -94,7 +94,6 @@ def summary():
         "B0 from scratch, 12 epochs, `cifar`": records.read_records("cifar10-jpeg_b0_cifar-12-epochs_seed*"),
         "B0 from scratch, 10 epochs, `cifar`": records.read_records("cifar10-jpeg_b0_cifar_seed*"),
         "B0 from scratch, 10 epochs, `cifar-fast`": records.read_records("cifar10-jpeg_b0_cifar-fast_seed*"),
-        "B0 from scratch, 3 epochs, `cifar-fast`": records.read_records("toy_b0_cifar-fast_seed*"),
     }
     rows = []
     for what, runs in chosen.items():

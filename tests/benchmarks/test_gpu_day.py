@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import gpu_check, gpu_day, gpu_profile
-from tools import gpu_kit
+from tools import gpu_kit, measured
 from tools.notebooks import ROOT
 
 
@@ -105,6 +105,11 @@ def test_a_profile_begins_with_the_longest_operation():
         " 25.0%       1.00 ms  a",
         "2 names, 4.00 ms in all, in steps that took 5.00 ms",
     ]
+
+
+def test_the_code_behind_its_records_is_known():
+    for name in ("gpu_check", *gpu_day.RECORDS.values()):
+        assert measured.code_behind(f"benchmarks/{name}")
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import throughput
+from benchmarks import _throughput, throughput
 
 
 @pytest.mark.slow
@@ -13,7 +13,7 @@ from benchmarks import throughput
 )
 def test_one_implementation_at_a_tiny_size(on, sizes, tmp_path, monkeypatch):
     """What a GPU would measure runs here, too: on TensorFlow, and on this machine's CPU."""
-    monkeypatch.setitem(throughput.IMPLEMENTATIONS, on, {"ours": throughput.OURS})
+    monkeypatch.setitem(throughput.IMPLEMENTATIONS, on, {"ours": _throughput.OURS})
     monkeypatch.setitem(throughput.PAIRS, on, [("ours", "ours")])
     throughput.main(["--tiny", "--on", on, "--output-dir", str(tmp_path)])
     (path,) = tmp_path.glob(f"throughput_{on}*.json")
