@@ -12,7 +12,7 @@ import keras
 from keras import layers
 
 from effnet_utils.blocks import CONV_INITIALIZER, BlockArgs, mbconv_block
-from effnet_utils.scaling import VARIANTS, round_filters, round_repeats
+from effnet_utils.scaling import LAYOUTS, VARIANTS, round_filters, round_repeats
 
 # The seven stages of B0. Columns as in BlockArgs.
 B0_BLOCKS = (
@@ -24,15 +24,6 @@ B0_BLOCKS = (
     BlockArgs(kernel_size=5, num_repeat=4, input_filters=112, output_filters=192, expand_ratio=6, strides=2),
     BlockArgs(kernel_size=3, num_repeat=1, input_filters=192, output_filters=320, expand_ratio=6, strides=1),
 )
-
-# Stride layouts: the strides of the stem and of the seven stages. At 32x32 pixels the paper's strides leave a feature
-# map of one position; the others leave more.
-LAYOUTS = {
-    "imagenet": (2, 1, 2, 2, 2, 1, 2, 1),
-    "cifar": (1, 1, 2, 2, 2, 1, 2, 1),
-    "cifar-fast": (2, 1, 1, 2, 2, 1, 2, 1),
-    "cifar-fine": (1, 1, 1, 2, 2, 1, 2, 1),
-}
 
 # Means and standard deviations of ImageNet's red, green and blue, for pixels 0..255.
 IMAGENET_MEAN = [0.485 * 255, 0.456 * 255, 0.406 * 255]

@@ -22,6 +22,15 @@ VARIANTS = {
     "lite4": (1.4, 1.8, 300, 0.3),
 }
 
+# Stride layouts: the strides of the stem and of the seven stages. At 32x32 pixels the paper's strides leave a feature
+# map of one position; the others leave more.
+LAYOUTS = {
+    "imagenet": (2, 1, 2, 2, 2, 1, 2, 1),
+    "cifar": (1, 1, 2, 2, 2, 1, 2, 1),
+    "cifar-fast": (2, 1, 1, 2, 2, 1, 2, 1),
+    "cifar-fine": (1, 1, 1, 2, 2, 1, 2, 1),
+}
+
 
 def round_filters(filters, width):
     """Number of channels after scaling the width: a multiple of 8, at most 10 % below ``filters * width``.

@@ -11,8 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
-from effnet_utils.model import LAYOUTS
-from effnet_utils.scaling import VARIANTS
+from effnet_utils.scaling import LAYOUTS, VARIANTS
 from effnet_utils.training._validation import allowed_values, first_problem
 from effnet_utils.training.recipe import parse_overrides
 

@@ -14,12 +14,10 @@ import time
 import warnings
 from pathlib import Path
 
-import keras
 from filelock import FileLock, Timeout
 
 from effnet_utils.experiments.parameters import OLD_NAMES
 from effnet_utils.files import PARTIAL, atomic_write, project_path, shipped_folders
-from effnet_utils.training._distribution import device_name
 
 KEYS = ("parameters", "dataset", "results", "seconds", "environment", "notebook")
 
@@ -171,6 +169,10 @@ def _read(path):
 
 def environment():
     """The ``environment`` part of a record."""
+    import keras  # here, since a sweep reads records and does not wait for Keras
+
+    from effnet_utils.training._distribution import device_name
+
     backend = keras.backend.backend()
     # Those this process may use; macOS and Windows only say how many there are.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

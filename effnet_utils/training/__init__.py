@@ -1,15 +1,17 @@
 """Training from scratch: the recipe, the augmentation, the training loop, checkpoints."""
 
-from effnet_utils.training._distribution import device_name, distribution_scope, init_distributed
-from effnet_utils.training.augment import Batches, augment
-from effnet_utils.training.checkpoints import Checkpoints
-from effnet_utils.training.live import LiveProgress
-from effnet_utils.training.muon import Muon
-from effnet_utils.training.recipe import Recipe, parse_overrides
-from effnet_utils.training.schedules import OneCycle
-from effnet_utils.training.trainer import EpochLogger, OnDeviceTrainer, StopAtNaN, make_trainer
+from effnet_utils import _lazily
 
-__all__ = [
-    "Batches", "Checkpoints", "EpochLogger", "LiveProgress", "Muon", "OnDeviceTrainer", "OneCycle", "Recipe",
-    "StopAtNaN", "augment", "device_name", "distribution_scope", "init_distributed", "make_trainer", "parse_overrides",
-]  # fmt: skip
+_HOME = {
+    "_distribution": ("device_name", "distribution_scope", "init_distributed"),
+    "augment": ("Batches", "augment"),
+    "checkpoints": ("Checkpoints",),
+    "live": ("LiveProgress",),
+    "muon": ("Muon",),
+    "recipe": ("Recipe", "parse_overrides"),
+    "schedules": ("OneCycle",),
+    "trainer": ("EpochLogger", "OnDeviceTrainer", "StopAtNaN", "make_trainer"),
+}
+__all__ = [name for names in _HOME.values() for name in names]
+
+__getattr__, __dir__ = _lazily(__name__, _HOME)

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from effnet_utils.model import B0_BLOCKS
 from effnet_utils.training._validation import first_problem
 
 
@@ -87,6 +86,8 @@ class Recipe(BaseModel):
         return arguments
 
     def _blocks(self):
+        from effnet_utils.model import B0_BLOCKS  # Keras, which those that check a recipe do not wait for
+
         stages = []
         for stage in B0_BLOCKS:
             changes = {"kernel_size": self.kernel_size, "id_skip": self.id_skip}

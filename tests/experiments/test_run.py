@@ -295,6 +295,19 @@ def test_a_parameter_that_the_cell_does_not_show_is_no_alarm(monkeypatch, caplog
 
 
 @pytest.mark.slow
+def test_what_starts_runs_does_not_wait_for_keras():
+    """A run has a process of its own, the kernel, which imports it."""
+    overrides = '{"translate": 4}'
+    code = (
+        "import sys; from effnet_utils.experiments import cli, sweep, run; "
+        "from effnet_utils.experiments.parameters import TrainParameters; "
+        f"TrainParameters.read({{'overrides': {overrides!r}}}); "
+        "print({'keras', 'tensorflow'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+@pytest.mark.slow
 def test_the_module_is_a_command():
     done = subprocess.run([sys.executable, "-m", "effnet_utils", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "run, sweep or copy" in done.stdout
