@@ -369,10 +369,9 @@ def test_readable_in_light_and_dark_wide_and_narrow(page, screenshots):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_the_page_is_never_blocked(name, browser, context, address, tmp_path):  # noqa: F811
-    """Loading, all photographs and 12 megapixels: no task of the page's own thread takes 0.2 s of a processor.
+    """Loading, all photographs and 12 megapixels: no task of the page's own thread takes 100 ms of a processor.
 
-    The processor's time, since on a busy machine a task also waits for other processes. On a slow processor, on which
-    Python takes twice as long as usual, the longest one took 0.15 s; elsewhere all were below 0.1 s.
+    The processor's time, since on a busy machine a task also waits for other processes.
     """
     Image.open(photographs()["espresso"]).resize((4000, 3000)).save(tmp_path / "big.jpg")
     page = context.new_page()
@@ -390,7 +389,7 @@ def test_the_page_is_never_blocked(name, browser, context, address, tmp_path):  
     own = [each for each in events if threads.get((each["pid"], each["tid"])) == "CrRendererMain"]
     times = [each["tdur"] / 1000 for each in own if each["name"].endswith("RunTask") and "tdur" in each]
     print(f"\n{name}: the longest of {len(times)} tasks: {max(times):.0f} ms")
-    assert len(times) > 100 and max(times) < 200
+    assert len(times) > 100 and max(times) < 100
 
 
 @pytest.mark.parametrize("name", PAGES)
