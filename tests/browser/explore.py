@@ -371,11 +371,12 @@ def test_readable_in_light_and_dark_wide_and_narrow(page, screenshots):
 def test_the_page_is_never_blocked(name, browser, context, address, tmp_path):  # noqa: F811
     """Loading, all photographs and 12 megapixels: no task of the page's own thread takes 100 ms of a processor.
 
-    The processor's time, since on a busy machine a task also waits for other processes.
+    The processor's time, since on a busy machine a task also waits for other processes. The page marks its own
+    process: Chromium also traces one that it keeps ready for the next page, whose start takes longer.
     """
     Image.open(photographs()["espresso"]).resize((4000, 3000)).save(tmp_path / "big.jpg")
     page = context.new_page()
-    browser.start_tracing(page=page, categories=["toplevel"])
+    browser.start_tracing(page=page, categories=["toplevel", "blink.user_timing"])
     page.goto(f"{address}/{name}")
     wait_for_answer(page)
     for photograph in photographs():
@@ -383,10 +384,11 @@ def test_the_page_is_never_blocked(name, browser, context, address, tmp_path):  
     page.evaluate("answer = null")
     page.locator("input[type=file]").set_input_files(tmp_path / "big.jpg")
     wait_for_answer(page)
+    page.evaluate("performance.mark('the page itself')")
     events = json.loads(browser.stop_tracing())["traceEvents"]
     page.close()
-    threads = {(each["pid"], each["tid"]): each["args"]["name"] for each in events if each["name"] == "thread_name"}
-    own = [each for each in events if threads.get((each["pid"], each["tid"])) == "CrRendererMain"]
+    (thread,) = {(each["pid"], each["tid"]) for each in events if each["name"] == "the page itself"}
+    own = [each for each in events if (each["pid"], each["tid"]) == thread]
     times = [each["tdur"] / 1000 for each in own if each["name"].endswith("RunTask") and "tdur" in each]
     print(f"\n{name}: the longest of {len(times)} tasks: {max(times):.0f} ms")
     assert len(times) > 100 and max(times) < 100
