@@ -37,7 +37,7 @@ def _expecting(source, printed):
 
 
 def with_small_values(path, folder):
-    """Write a copy into ``folder`` that has the parameters of overrides.yaml; returns its path."""
+    """Write a copy into ``folder`` that has the parameters and the short trainings of overrides.yaml; its path."""
     target = folder / path.name
     values = dict(OVERRIDES[path.stem].get("parameters", {}))
     known = declared(path)
@@ -45,7 +45,18 @@ def with_small_values(path, folder):
     if "output_dir" in known:
         values["output_dir"] = str(folder / "out")
     papermill.execute_notebook(str(path), str(target), parameters=values, prepare_only=True, progress_bar=False)
+    shorten(target, OVERRIDES[path.stem].get("replace", {}))
     return target
+
+
+def shorten(path, replacements):
+    """Replace code of a notebook; each text must stand in one cell, or it would no longer shorten anything."""
+    notebook = read(path)
+    for old, new in replacements.items():
+        found = [cell for cell in code_cells(notebook) if old in cell.source]
+        assert len(found) == 1, f"overrides.yaml: {len(found)} cells of {path.name} hold {old!r}; exactly one should"
+        found[0].source = found[0].source.replace(old, new)
+    nbformat.write(notebook, path)
 
 
 def prepare(path, folder):
