@@ -1,6 +1,9 @@
 # Needs GNU make, a POSIX shell and Python 3.11, 3.12 or 3.13 with pip and venv. Everything else goes into .venv.
 PYTHON ?= python3
 
+# Where this is set, as in many containers, Python compiles TensorFlow and Keras anew in each process: 10 seconds each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 # What fits a laptop's CPU: the toy dataset needs no download, the stride layout with the fewest multiply-adds takes a few
 # minutes for three epochs, and small batches give enough steps. On a GPU: make run ARGS="-p dataset=cifar10 ..."
 CPU_VALUES = -p dataset=toy -p epochs=3 -p layout=cifar-fast -p batch_size=64

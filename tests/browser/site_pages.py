@@ -1,4 +1,4 @@
-"""The built site as a reader's browser shows it: every page whole and readable, search and keyboard at work.
+"""The built site as a reader's browser shows it: every kind of page whole and readable, search and keyboard at work.
 
 Needs site/_build/html; `make test-browser` makes it.
 """
