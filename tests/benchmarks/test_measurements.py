@@ -2,12 +2,11 @@
 
 import json
 import os
-from functools import partial
 
 import pytest
 
 from benchmarks import _common, cold_start, cost, latency, sweep
-from effnet_utils import efficientnet
+from tests.tiny import third
 
 pytestmark = pytest.mark.slow  # each test measures
 
@@ -42,7 +41,7 @@ def test_cost_at_a_tiny_size(tmp_path):
 def test_latency_at_a_tiny_size(tmp_path, monkeypatch):
     # What it is compared with needs PyTorch; here ours again, from the same file.
     monkeypatch.setattr(latency, "load_theirs", lambda folder, size: latency.load_onnx(folder / "ours.onnx"))
-    monkeypatch.setattr(latency, "efficientnet", partial(efficientnet, width=0.3, depth=0.3))
+    monkeypatch.setattr(latency, "efficientnet", third)
     latency.main(["--tiny", "--output-dir", str(tmp_path)])
     record = json.loads((tmp_path / "latency_cpu.json").read_text())
     differences = record["largest_difference_of_largest_logit"]

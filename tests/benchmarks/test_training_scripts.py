@@ -1,15 +1,14 @@
 """The scripts that train on CIFAR-10, on a handful of made-up images."""
 
 import json
-from functools import partial
 
 import keras
 import numpy as np
 import pytest
 
 from benchmarks import _common, ablations, exact_pixels, finetune, gpu, pilots, screen
-from effnet_utils import efficientnet
 from effnet_utils.training.trainer import EpochLogger
+from tests.tiny import third
 
 
 def arguments_of(folder):
@@ -56,7 +55,7 @@ def test_old_spellings_of_options_are_understood(folder, monkeypatch):
     ),
 )
 def test_a_run_writes_a_record_and_is_not_repeated(script, arguments, name, folder, monkeypatch):
-    monkeypatch.setattr(_common, "efficientnet", partial(efficientnet, width=0.3, depth=0.3))
+    monkeypatch.setattr(_common, "efficientnet", third)
     monkeypatch.setattr(script, "TINY", {"batch_size": 9, "epochs": 1, "max_train_samples": 18})
     arguments = ["--tiny", "--seeds", "3", *arguments, *arguments_of(folder)]
     script.main(arguments)
