@@ -1,5 +1,6 @@
 """How far a training is, in a notebook while it runs."""
 
+import math
 import time
 
 import keras
@@ -26,7 +27,7 @@ class LiveProgress(keras.callbacks.Callback):
         self.bar = self.curves = None
         if _in_a_notebook():
             self.bar, self.curves = _place(), _place()
-            self.shown = 0.0
+            self.shown = -math.inf
             if self.logger.per_epoch:
                 self._draw()
 
