@@ -136,7 +136,8 @@ def make(tmp_path):
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks", ignore=shutil.ignore_patterns("images", ".*"))
     shutil.copytree(ROOT / "site", tmp_path / "site", ignore=shutil.ignore_patterns("_*", "explore*"))
     # Of a `make test` around these tests, nothing must reach the make that is tested.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", "REPO"))}
+    ours = ("MAKE", "MFLAGS", "ARGS", "REPO")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
 
     def call(*arguments):
         return subprocess.run(["make", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)

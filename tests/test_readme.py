@@ -35,13 +35,14 @@ COMMANDS = [
 ]
 # These need the network: they are read, and tests/notebooks/colab.py installs the package from a git address.
 FROM_NETWORK = ("git clone ", "cd ", "pip install git+")
-# A third of the widths and depths of B0, for an epoch of two steps.
+# An epoch of two steps; of a third of B0's widths and depths in all but the first command.
+SHORT = "-p epochs=1 -p max_train_samples=128"
 THIRD = '{"width": 0.3, "depth": 0.3}'
-SMALL = f"-p epochs=1 -p max_train_samples=128 -p overrides='{THIRD}'"
+SMALL = f"{SHORT} -p overrides='{THIRD}'"
 QUOTED = SMALL.replace('"', r"\"")
 # How the commands that train are shortened.
 SHORTER = {
-    "make run": f'make run ARGS="{QUOTED}"',
+    "make run": f'make run ARGS="{SHORT}"',
     "-p epochs=3": SMALL,
     "-p epochs=2": SMALL,
     "-p epochs 2": f"-p epochs 1 -p max_train_samples 128 -r overrides '{THIRD}'",
